@@ -1,0 +1,99 @@
+// Package fault gives an error its meaning, so that one place can act on it:
+// internal/rpc turns the kind into a gRPC status, the domains' middleware into
+// retry, poison or ack. An error without a kind is [Internal]: a bug of ours.
+//
+// A fault survives wrapping with %w; the outermost fault of a chain counts.
+package fault
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Kind says what an error means to whoever has to act on it.
+type Kind int
+
+// The kinds of errors.
+const (
+	// Internal is everything that carries no kind: a bug, to be logged and not shown.
+	Internal Kind = iota
+	// InvalidArgument: the request is wrong and stays wrong; Field names the culprit.
+	InvalidArgument
+	// NotFound: what was asked for does not exist, or is hidden from who asks.
+	NotFound
+	// Unavailable: an engine (log, Redis, ClickHouse, provider) did not do its
+	// part. The same call may succeed later; it is never a reason for poison.
+	Unavailable
+	// Permanent: this event can never be processed; it goes to poison at once.
+	Permanent
+)
+
+// Error is an error with a meaning.
+type Error struct {
+	// Kind is what the error means.
+	Kind Kind
+	// Field is the request field at fault, for InvalidArgument.
+	Field string
+	// Reason is a short fixed word for metrics and poison records, for Permanent:
+	// "undecodable", "invalid".
+	Reason string
+	// Message may be shown to the caller; it holds no driver's text.
+	Message string
+	// Err is the cause, for the log only. May be nil.
+	Err error
+}
+
+// Error returns the message and the cause.
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return e.Message
+	}
+	if e.Message == "" {
+		return e.Err.Error()
+	}
+	return e.Message + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Invalid says that a request field is wrong.
+func Invalid(field, format string, args ...any) error {
+	return &Error{Kind: InvalidArgument, Field: field, Message: fmt.Sprintf(format, args...)}
+}
+
+// Missing says that something does not exist, or is hidden from who asks.
+func Missing(format string, args ...any) error {
+	return &Error{Kind: NotFound, Message: fmt.Sprintf(format, args...)}
+}
+
+// Outage says that an engine failed at op: `fault.Outage("read feed of ann", err)`.
+// A nil err gives nil.
+func Outage(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: Unavailable, Message: op, Err: err}
+}
+
+// Poison says that an event can never be processed, and why.
+func Poison(reason string, err error) error {
+	return &Error{Kind: Permanent, Reason: reason, Message: reason, Err: err}
+}
+
+// KindOf returns the kind that err carries, Internal if none.
+func KindOf(err error) Kind {
+	if f := Of(err); f != nil {
+		return f.Kind
+	}
+	return Internal
+}
+
+// Of returns the outermost fault of err's chain, or nil.
+func Of(err error) *Error {
+	var f *Error
+	if errors.As(err, &f) {
+		return f
+	}
+	return nil
+}

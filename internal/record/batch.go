@@ -1,0 +1,109 @@
+package record
+
+import (
+	"encoding/binary"
+	"errors"
+	"iter"
+	"time"
+)
+
+var errBatch = errors.New("record: malformed batch")
+
+// AppendBatch appends r to a batch payload. A batch is a plain sequence of
+// length-prefixed records, so that one Watermill message can carry a contiguous
+// run of a partition through an ordinary router.
+func AppendBatch(dst []byte, r Record) []byte {
+	dst = binary.AppendVarint(dst, r.Offset)
+	dst = binary.AppendVarint(dst, r.Time.UnixMilli())
+	dst = appendBytes(dst, r.Key)
+	dst = appendBytes(dst, r.Value)
+	dst = binary.AppendUvarint(dst, uint64(len(r.Headers)))
+	for _, h := range r.Headers {
+		dst = appendBytes(dst, []byte(h.Name))
+		dst = appendBytes(dst, h.Value)
+	}
+	return dst
+}
+
+// Batch iterates over the records of a batch payload. Keys and values alias the
+// payload. A malformed payload ends the iteration with an error.
+func Batch(payload []byte) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		d := decoder{rest: payload}
+		for len(d.rest) > 0 {
+			r := d.record()
+			if d.failed {
+				yield(Record{}, errBatch)
+				return
+			}
+			if !yield(r, nil) {
+				return
+			}
+		}
+	}
+}
+
+type decoder struct {
+	rest   []byte
+	failed bool
+}
+
+func (d *decoder) record() Record {
+	r := Record{Offset: d.varint(), Time: time.UnixMilli(d.varint()).UTC(), Key: d.bytes(), Value: d.bytes()}
+	n := d.uvarint()
+	// A header takes two bytes at least: a larger count is a lie, and no reason
+	// to allocate.
+	if n > uint64(len(d.rest)) {
+		d.failed = true
+		return r
+	}
+	r.Headers = make([]Header, 0, n)
+	for range n {
+		r.Headers = append(r.Headers, Header{string(d.bytes()), d.bytes()})
+	}
+	return r
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.rest)
+	return v * int64(d.skip(n))
+}
+
+func (d *decoder) uvarint() uint64 {
+	v, n := binary.Uvarint(d.rest)
+	return v * uint64(d.skip(n))
+}
+
+// skip drops n read bytes; it returns 1, or 0 when the number was malformed.
+func (d *decoder) skip(n int) int {
+	if n <= 0 {
+		d.failed, d.rest = true, nil
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return 1
+}
+
+// bytes reads a byte string; nil and empty are told apart, as Kafka does.
+func (d *decoder) bytes() []byte {
+	n := d.uvarint()
+	if n == 0 {
+		return nil
+	}
+	n--
+	if n > uint64(len(d.rest)) {
+		d.failed, d.rest = true, nil
+		return nil
+	}
+	b := d.rest[:n:n]
+	d.rest = d.rest[n:]
+	return b
+}
+
+func appendBytes(dst, b []byte) []byte {
+	if b == nil {
+		return append(dst, 0)
+	}
+	dst = binary.AppendUvarint(dst, uint64(len(b))+1)
+	return append(dst, b...)
+}
