@@ -1,0 +1,118 @@
+// Package archtest holds the import rules of ARCHITECTURE.md as a test.
+package archtest
+
+import (
+	"encoding/json"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "activityfeed/"
+
+// pkg is what `go list -json` says of a package.
+type pkg struct {
+	ImportPath string
+	Imports    []string
+}
+
+// domains never import each other: they meet on the topic.
+var domains = []string{"post", "graph", "feed", "analytics", "notify"}
+
+// allowed lists what each of our packages may import of ours. A package that is
+// not listed here fails the test, so that a new room gets its rule with its door.
+var allowed = map[string][]string{
+	"proto/activityfeed/v1":        {},
+	"internal/fault":               {},
+	"internal/record":              {},
+	"internal/event":               {"proto/activityfeed/v1", "internal/fault", "internal/record"},
+	"internal/kafka":               {"internal/record"},
+	"internal/embedded":            {"internal/kafka"},
+	"internal/app":                 {},
+	"internal/rpc":                 {"internal/fault"},
+	"internal/middleware":          {"internal/event", "internal/fault", "internal/record"},
+	"internal/poison":              {"internal/event", "internal/fault", "internal/record", "internal/middleware"},
+	"post":                         domain(),
+	"graph":                        domain(),
+	"feed":                         domain(),
+	"analytics":                    domain(),
+	"notify":                       domain(),
+	"internal/load":                {"proto/activityfeed/v1", "internal/event", "internal/fault"},
+	"internal/audit":               {"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record"},
+	"internal/bench":               {"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record", "internal/kafka", "feed", "analytics", "notify", "internal/load"},
+	"internal/testenv":             {"internal/embedded", "internal/kafka"},
+	"internal/testenv/apachekafka": {},
+	"internal/archtest":            {},
+	"cmd/activityfeed":             nil, // wires everything
+}
+
+func domain() []string {
+	return []string{"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record", "internal/middleware"}
+}
+
+// confined maps a client library to the only packages that may speak it.
+var confined = map[string][]string{
+	"github.com/twmb/franz-go":                 {"internal/kafka", "internal/embedded", "internal/testenv"},
+	"github.com/redis/go-redis":                {"feed", "notify", "internal/embedded", "internal/testenv", "internal/bench", "cmd/activityfeed"},
+	"github.com/ClickHouse/clickhouse-go":      {"analytics", "internal/embedded", "internal/testenv", "internal/bench"},
+	"github.com/alicebob/miniredis":            {"internal/embedded", "internal/testenv"},
+	"github.com/ThreeDotsLabs/watermill-kafka": {"internal/bench"},
+}
+
+func TestImportRules(t *testing.T) {
+	t.Parallel()
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(p.ImportPath, module)
+		rule, listed := allowed[name]
+		if !listed {
+			t.Errorf("%s has no import rule: add it to allowed", name)
+			continue
+		}
+		for _, imported := range p.Imports {
+			if ours, ok := strings.CutPrefix(imported, module); ok && name != "cmd/activityfeed" && !slices.Contains(rule, ours) {
+				t.Errorf("%s imports %s: its rule allows %v", name, ours, rule)
+			}
+			for library, rooms := range confined {
+				if strings.HasPrefix(imported, library) && !slices.Contains(rooms, name) {
+					t.Errorf("%s imports %s, which stays inside %v", name, imported, rooms)
+				}
+			}
+		}
+	}
+}
+
+func TestDomainsHaveTheSameFurniture(t *testing.T) {
+	t.Parallel()
+	for _, d := range domains {
+		files := []string{"doc.go", "config.go", d + ".go", "service.go"}
+		if d != "post" && d != "graph" {
+			files = []string{"doc.go", "config.go", d + ".go", "router.go", "middleware.go"}
+		}
+		for _, file := range files {
+			if out, err := exec.Command("git", "ls-files", "--error-unmatch", "../../"+d+"/"+file).CombinedOutput(); err != nil {
+				t.Errorf("%s/%s is not there: %s", d, file, out)
+			}
+		}
+	}
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-json=ImportPath,Imports", module+"...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for d := json.NewDecoder(strings.NewReader(string(out))); d.More(); {
+		var p pkg
+		if err := d.Decode(&p); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+	if len(all) < 5 {
+		t.Fatalf("go list found %d packages only", len(all))
+	}
+	return all
+}
