@@ -73,11 +73,12 @@ func NewBreaker(cfg BreakerConfig, log *slog.Logger, reg prometheus.Registerer) 
 				settled := c.TotalSuccesses + c.TotalFailures
 				return int(settled) >= cfg.Volume && float64(c.TotalFailures) >= cfg.Share*float64(settled)
 			},
-			// A bad event says nothing about the engine; it even shows that the
-			// engine answers.
+			// Any other error is an answer, so the engine is there.
 			IsSuccessful: func(err error) bool { return fault.KindOf(err) != fault.Unavailable },
-			// A cancelled call says nothing at all.
-			IsExcluded: func(err error) bool { return errors.Is(err, context.Canceled) },
+			IsExcluded: func(err error) bool {
+				var silent *silence
+				return errors.As(err, &silent)
+			},
 			OnStateChange: func(_ string, from, to gobreaker.State) {
 				state.Set(float64(to))
 				log.Warn("breaker changed state", "breaker", cfg.Name, "from", from.String(), "to", to.String())
@@ -89,10 +90,39 @@ func NewBreaker(cfg BreakerConfig, log *slog.Logger, reg prometheus.Registerer) 
 // Middleware counts the handler's outages and answers with one while open.
 func (b *Breaker) Middleware(h message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
-		produced, err := b.circuit.Execute(func() ([]*message.Message, error) { return h(msg) })
+		produced, err := b.circuit.Execute(func() ([]*message.Message, error) {
+			produced, err := h(msg)
+			if saysNothing(msg.Context(), err) {
+				err = &silence{err}
+			}
+			return produced, err
+		})
 		if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 			return nil, fault.Outage(b.name, ErrBreakerOpen)
+		}
+		var silent *silence
+		if errors.As(err, &silent) {
+			err = silent.err
 		}
 		return produced, err
 	}
 }
+
+// saysNothing tells outcomes that hold no news of the engine: a cancelled call,
+// and a poisoned message, which may never have come near it. If such a message is
+// the probe of a half-open breaker, the next message probes.
+func saysNothing(ctx context.Context, err error) bool {
+	if deliveryOf(ctx).buried {
+		return true
+	}
+	if err == nil {
+		return false
+	}
+	reason, permanent := classify(ctx, err)
+	return permanent || reason == reasonCancelled
+}
+
+// silence carries an outcome past the counters; its err may be nil.
+type silence struct{ err error }
+
+func (s *silence) Error() string { return "no news of the engine" }

@@ -27,7 +27,7 @@ const (
 func classify(ctx context.Context, err error) (reason string, permanent bool) {
 	// First of all: whatever a cancelled handler says, nobody knows what it would
 	// have said otherwise.
-	if ctx.Err() != nil || errors.Is(err, context.Canceled) {
+	if errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, context.Canceled) {
 		return reasonCancelled, false
 	}
 	f := fault.Of(err)

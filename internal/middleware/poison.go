@@ -13,9 +13,11 @@ import (
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
-	"activityfeed/internal/poison/letter"
 	"activityfeed/internal/record"
 )
+
+// withholdLogEvery is the shortest time between two log lines of withheld poison.
+const withholdLogEvery = 10 * time.Second
 
 // PoisonConfig says whose poison it is and when a message is suspected.
 type PoisonConfig struct {
@@ -40,6 +42,8 @@ type Poison struct {
 	log     *slog.Logger
 	metrics metrics
 	closing atomic.Bool
+	// withheldAt is when withhold logged last, in Unix nanoseconds.
+	withheldAt atomic.Int64
 
 	suspects *suspects
 	// certain is spent by [Poison.Permanent]: half of all messages may be
@@ -82,7 +86,7 @@ func (p *Poison) Suspected(h message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		ctx := msg.Context()
 		origin := record.OriginOf(ctx)
-		id := letter.IDOf(msg, origin)
+		id := letterID(msg, origin)
 		if origin.Attempt > 1 {
 			p.metrics.count(p.metrics.retried, "redelivery")
 		}
@@ -128,6 +132,7 @@ func (p *Poison) Permanent(h message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		ctx := msg.Context()
 		d := deliveryOf(ctx)
+		d.buried = false
 		if d.calls++; d.calls > 1 {
 			p.metrics.count(p.metrics.retried, "retry")
 		}
@@ -139,6 +144,8 @@ func (p *Poison) Permanent(h message.HandlerFunc) message.HandlerFunc {
 		if !permanent || p.closing.Load() {
 			return nil, err
 		}
+		// Whatever comes now is between the log and us.
+		d.buried = true
 		origin := record.OriginOf(ctx)
 		if !p.certain.take() {
 			p.withhold(msg, origin, "budget", err)
@@ -166,7 +173,7 @@ func (p *Poison) Publish(ctx context.Context, msg *message.Message, reason strin
 	if p.closing.Load() {
 		return fault.Outage(p.topic+": closing", cause)
 	}
-	return p.send(ctx, []letter.Letter{p.letter(msg, origin, reason, cause)})
+	return p.send(ctx, []Letter{p.letter(msg, origin, reason, cause)})
 }
 
 // PublishRecord is [Poison.Publish] for one record of the batch whose context ctx
@@ -194,16 +201,21 @@ func (p *Poison) succeeded(id string, origin record.Origin, poisoned bool) {
 	p.metrics.count(p.metrics.handled, "processed")
 }
 
-// withhold says that a message looks like poison and is kept all the same.
+// withhold says that a message looks like poison and is kept all the same. When
+// it happens it happens to every message: one line in 10 s is enough.
 func (p *Poison) withhold(msg *message.Message, origin record.Origin, why string, cause error) {
 	p.metrics.count(p.metrics.withheld, why)
+	now, last := time.Now().UnixNano(), p.withheldAt.Load()
+	if now-last < int64(withholdLogEvery) || !p.withheldAt.CompareAndSwap(last, now) {
+		return
+	}
 	p.log.Error("message looks like poison but is kept: the service itself may be broken",
 		append(p.attrs(p.letter(msg, origin, "", cause)), "why", why)...)
 }
 
 // bury publishes the letters of a message.
 func (p *Poison) bury(ctx context.Context, msg *message.Message, origin record.Origin, reason string, cause error) error {
-	var letters []letter.Letter
+	var letters []Letter
 	if p.cfg.Batch {
 		for r, err := range record.Batch(msg.Payload) {
 			if err != nil {
@@ -212,15 +224,15 @@ func (p *Poison) bury(ctx context.Context, msg *message.Message, origin record.O
 			letters = append(letters, p.letter(r.Message(), originIn(origin, r), reason, cause))
 		}
 	} else {
-		letters = []letter.Letter{p.letter(msg, origin, reason, cause)}
+		letters = []Letter{p.letter(msg, origin, reason, cause)}
 	}
 	return p.send(ctx, letters)
 }
 
-func (p *Poison) letter(msg *message.Message, origin record.Origin, reason string, cause error) letter.Letter {
-	l := letter.New(msg, origin)
+func (p *Poison) letter(msg *message.Message, origin record.Origin, reason string, cause error) Letter {
+	l := NewLetter(msg, origin)
 	l.Service, l.Reason = p.cfg.Service, reason
-	l.Error = letter.Clean(cause.Error(), letter.MaxError)
+	l.Error = Clean(cause.Error(), MaxLetterError)
 	if l.FirstFailure.IsZero() {
 		l.FirstFailure = p.suspects.firstFailure(l.ID)
 	}
@@ -229,7 +241,7 @@ func (p *Poison) letter(msg *message.Message, origin record.Origin, reason strin
 
 // send returns when the log has the letters. The message's own context may be
 // over by now, or end with a shutdown that waits for us: it does not count here.
-func (p *Poison) send(ctx context.Context, letters []letter.Letter) error {
+func (p *Poison) send(ctx context.Context, letters []Letter) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.cfg.Timeout)
 	defer cancel()
 	messages := make([]*message.Message, len(letters))
@@ -247,9 +259,9 @@ func (p *Poison) send(ctx context.Context, letters []letter.Letter) error {
 	return nil
 }
 
-func (p *Poison) attrs(l letter.Letter) []any {
+func (p *Poison) attrs(l Letter) []any {
 	return []any{
-		"service", p.cfg.Service, "event_id", l.ID, "event_type", letter.Clean(l.Original.Metadata.Get("ce_type"), 128),
+		"service", p.cfg.Service, "event_id", l.ID, "event_type", Clean(l.Original.Metadata.Get("ce_type"), 128),
 		"topic", l.Origin.Topic, "partition", l.Origin.Partition, "offset", l.Origin.Offset,
 		"attempt", l.Origin.Attempt, "err", l.Error,
 	}
@@ -274,7 +286,11 @@ func originIn(batch record.Origin, r record.Record) record.Origin {
 
 // delivery is what the layers of one delivery tell each other.
 type delivery struct {
-	calls    int
+	// calls counts the tries of the handler.
+	calls int
+	// buried says that the last outcome is that of poisoning, not the handler's.
+	buried bool
+	// poisoned says that the message is durable in the poison topic.
 	poisoned bool
 }
 

@@ -1,4 +1,4 @@
-package letter
+package middleware
 
 import (
 	"strconv"

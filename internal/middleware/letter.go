@@ -1,13 +1,4 @@
-// Package letter says how an event that a service could not process lies in the
-// topic `<service>.poison`: the original payload and headers, untouched, plus
-// headers that tell what happened. The middleware writes letters, internal/poison
-// reads them.
-//
-// The record's key is the letter's id and, after a replay, its generation:
-// "1700000000000000000", then "1700000000000000000#1". A repeat of one generation
-// collapses into one letter, and the tombstone that ends a generation can never
-// hide the next one, whichever of the two reaches the log first.
-package letter
+package middleware
 
 import (
 	"crypto/sha256"
@@ -27,33 +18,41 @@ import (
 // The headers of a letter. They are prefixed so that they cannot meet a header
 // of the original.
 const (
-	prefix             = "poison_"
-	headerID           = prefix + "id"
-	headerReplays      = prefix + "replays"
-	headerService      = prefix + "service"
-	headerReason       = prefix + "reason"
-	headerError        = prefix + "error"
-	headerTopic        = prefix + "topic"
-	headerTopicID      = prefix + "topic_id"
-	headerPartition    = prefix + "partition"
-	headerOffset       = prefix + "offset"
-	headerTime         = prefix + "time"
-	headerAttempts     = prefix + "attempts"
-	headerFirstFailure = prefix + "first_failure"
+	headerPrefix       = "poison_"
+	headerID           = headerPrefix + "id"
+	headerReplays      = headerPrefix + "replays"
+	headerService      = headerPrefix + "service"
+	headerReason       = headerPrefix + "reason"
+	headerError        = headerPrefix + "error"
+	headerTopic        = headerPrefix + "topic"
+	headerTopicID      = headerPrefix + "topic_id"
+	headerPartition    = headerPrefix + "partition"
+	headerOffset       = headerPrefix + "offset"
+	headerTime         = headerPrefix + "time"
+	headerAttempts     = headerPrefix + "attempts"
+	headerFirstFailure = headerPrefix + "first_failure"
 	// headerPartitionKey is the original's key; absent if it had none.
-	headerPartitionKey = prefix + "partition_key"
+	headerPartitionKey = headerPrefix + "partition_key"
 	// headerNull marks an original without a value: a letter with a null value
 	// would be a tombstone.
-	headerNull = prefix + "null_payload"
+	headerNull = headerPrefix + "null_payload"
 )
 
-// MaxError is how much of an error's text a letter keeps, in bytes.
-const MaxError = 1024
+// MaxLetterError is how much of an error's text a letter keeps, in bytes.
+const MaxLetterError = 1024
 
-// ErrForeign says that a record of a poison topic is no letter of ours.
-var ErrForeign = errors.New("letter: record is neither a letter nor a tombstone")
+// ErrForeign says that a record of a poison topic is not one of ours.
+var ErrForeign = errors.New("middleware: record is neither a letter nor a tombstone")
 
-// Letter is one event that a service could not process.
+// Letter is one event that a service could not process, as it lies in the topic
+// `<service>.poison`: the original payload and headers, untouched, plus headers
+// that tell what happened. The policies of this package write letters,
+// internal/poison reads them.
+//
+// The record's key is the letter's id and, after a replay, its generation:
+// "1700000000000000000", then "1700000000000000000#1". A repeat of one generation
+// collapses into one letter, and the tombstone that ends a generation can never
+// hide the next one, whichever of the two reaches the log first.
 type Letter struct {
 	// ID names the event over all its generations: the event id, or
 	// topic/partition/offset of a record that has none.
@@ -64,7 +63,7 @@ type Letter struct {
 	Service string
 	// Reason is a short fixed word: "undecodable", "invalid", "panic", "exhausted".
 	Reason string
-	// Error is the error's text: printable, valid UTF-8, at most [MaxError] bytes.
+	// Error is the error's text: printable, valid UTF-8, at most [MaxLetterError] bytes.
 	Error string
 	// Origin is where the event lay at first; replays do not change it. Attempt
 	// is the number of deliveries before the service gave up.
@@ -76,10 +75,10 @@ type Letter struct {
 	Original *message.Message
 }
 
-// New returns the letter of msg, which came from origin. A message that came
+// NewLetter returns the letter of msg, which came from origin. A message that came
 // from a replay keeps the id, origin, first failure and replay count of its
 // earlier letter.
-func New(msg *message.Message, origin record.Origin) Letter {
+func NewLetter(msg *message.Message, origin record.Origin) Letter {
 	earlier := readHeaders(msg.Metadata)
 	l := Letter{ID: earlier.ID, Replays: earlier.Replays, Origin: origin, FirstFailure: earlier.FirstFailure}
 	if l.ID == "" {
@@ -95,8 +94,8 @@ func New(msg *message.Message, origin record.Origin) Letter {
 	return l
 }
 
-// IDOf returns the id that a letter of msg would have.
-func IDOf(msg *message.Message, origin record.Origin) string {
+// letterID returns the id that a letter of msg would have.
+func letterID(msg *message.Message, origin record.Origin) string {
 	if id := msg.Metadata[headerID]; id != "" {
 		return id
 	}
@@ -166,9 +165,9 @@ func (l Letter) Tombstone() *message.Message {
 	return msg
 }
 
-// Parse reads a record of a poison topic. For a tombstone it returns a letter
+// ParseLetter reads a record of a poison topic. For a tombstone it returns a letter
 // with id and replay count alone and tombstone = true.
-func Parse(msg *message.Message) (l Letter, tombstone bool, err error) {
+func ParseLetter(msg *message.Message) (l Letter, tombstone bool, err error) {
 	key, ok := msg.Metadata[record.KeyMetadata]
 	if !ok || key == "" {
 		return Letter{}, false, ErrForeign
@@ -226,5 +225,5 @@ func readHeaders(metadata message.Metadata) Letter {
 }
 
 func stripHeaders(metadata message.Metadata) {
-	maps.DeleteFunc(metadata, func(name, _ string) bool { return strings.HasPrefix(name, prefix) })
+	maps.DeleteFunc(metadata, func(name, _ string) bool { return strings.HasPrefix(name, headerPrefix) })
 }
