@@ -1,0 +1,81 @@
+package embedded
+
+import (
+	"bytes"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"encoding/xml"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"text/template"
+)
+
+// settings is what the two configuration files of the engine are made of.
+type settings struct {
+	Dir               string
+	TCPPort, HTTPPort int
+	Password          string
+	AnalystPassword   string
+	Open              bool
+	MaxMemory         int64
+	Analyst           Limits
+}
+
+//go:embed clickhouse_config.xml
+var configXML string
+
+//go:embed clickhouse_users.xml
+var usersXML string
+
+// serveQuery opens the ports and then sleeps for ever. The engine runs in its
+// "local" mode, whose listeners live as long as the command line's last query
+// (ClickHouse PR 101143). HTTP comes last: when it answers, the native port is
+// open too. The user "default" runs these three queries, and its quota in
+// clickhouse_users.xml allows three.
+const serveQuery = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " +
+	"SELECT sleepEachRow(1) FROM system.numbers FORMAT Null SETTINGS function_sleep_max_microseconds_per_block = 0, max_block_size = 1"
+
+// write puts the configuration files into the directory and returns the command
+// line that serves them.
+func (s settings) write() ([]string, error) {
+	funcs := template.FuncMap{
+		"xml":     escapeXML,
+		"sha256":  func(p string) string { h := sha256.Sum256([]byte(p)); return hex.EncodeToString(h[:]) },
+		"seconds": func(l Limits) int64 { return max(1, int64(l.Time.Seconds())) },
+	}
+	for name, text := range map[string]string{"config.xml": configXML, "users.xml": usersXML} {
+		var b bytes.Buffer
+		t, err := template.New(name).Funcs(funcs).Parse(text)
+		if err == nil {
+			err = t.Execute(&b, s)
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(s.Dir, name), b.Bytes(), 0o600)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("write clickhouse %s: %w", name, err)
+		}
+	}
+	return []string{
+		"--config-file=" + filepath.Join(s.Dir, "config.xml"),
+		"--path=" + s.DataDir(),
+		"--tcp_port=" + strconv.Itoa(s.TCPPort),
+		"--http_port=" + strconv.Itoa(s.HTTPPort),
+		"--listen_host=127.0.0.1",
+		"--query", serveQuery,
+	}, nil
+}
+
+// DataDir holds the tables.
+func (s settings) DataDir() string { return filepath.Join(s.Dir, "data") }
+
+func escapeXML(s string) (string, error) {
+	var b bytes.Buffer
+	if err := xml.EscapeText(&b, []byte(s)); err != nil {
+		return "", err
+	}
+	return b.String(), nil
+}
