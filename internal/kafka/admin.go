@@ -1,0 +1,134 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"activityfeed/internal/fault"
+)
+
+// TopicConfig says how a topic is made.
+type TopicConfig struct {
+	// Partitions is the number of partitions. Zero: the broker's default.
+	Partitions int
+	// Replicas is how many brokers hold each partition. Zero: the broker's default.
+	Replicas int
+	// Config are the topic's own settings ("retention.ms"). Nil: the broker's.
+	Config map[string]string
+}
+
+// Admin asks the cluster about topics and groups. It is safe for concurrent use.
+// Every call takes its deadline from the context.
+type Admin struct {
+	client *kgo.Client
+	adm    *kadm.Client
+}
+
+// NewAdmin returns an Admin. It does not connect.
+func NewAdmin(brokers []string) (*Admin, error) {
+	if len(brokers) == 0 {
+		return nil, errNoBrokers
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.ClientID(defaultClientID), kgo.DisableClientMetrics())
+	if err != nil {
+		return nil, fmt.Errorf("kafka: make admin: %w", err)
+	}
+	return &Admin{client, kadm.NewClient(client)}, nil
+}
+
+// EnsureTopics makes the topics that do not exist. Topics that exist stay as they
+// are, also with another number of partitions: more partitions would part the
+// events of one key from the earlier ones.
+func (a *Admin) EnsureTopics(ctx context.Context, topics map[string]TopicConfig) error {
+	var errs []error
+	for _, topic := range slices.Sorted(maps.Keys(topics)) {
+		errs = append(errs, fault.Outage("make topic "+topic, ensureTopic(ctx, a.adm, topic, topics[topic])))
+	}
+	return errors.Join(errs...)
+}
+
+func ensureTopic(ctx context.Context, adm *kadm.Client, topic string, cfg TopicConfig) error {
+	partitions, replicas := int32(-1), int16(-1)
+	if cfg.Partitions > 0 {
+		partitions = int32(cfg.Partitions)
+	}
+	if cfg.Replicas > 0 {
+		replicas = int16(cfg.Replicas)
+	}
+	config := make(map[string]*string, len(cfg.Config))
+	for name, value := range cfg.Config {
+		config[name] = &value
+	}
+	_, err := adm.CreateTopic(ctx, partitions, replicas, config, topic)
+	if errors.Is(err, kerr.TopicAlreadyExists) {
+		return nil
+	}
+	return err
+}
+
+// Lag returns how many records of the topic the group has not committed yet. A
+// partition without a commit counts from its oldest record.
+func (a *Admin) Lag(ctx context.Context, group, topic string) (int64, error) {
+	op := fmt.Sprintf("lag of %s on %s", group, topic)
+	committed, err := a.adm.FetchOffsets(ctx, group)
+	if err != nil {
+		return 0, fault.Outage(op, err)
+	}
+	start, err := offsets(a.adm.ListStartOffsets(ctx, topic))
+	if err != nil {
+		return 0, fault.Outage(op, err)
+	}
+	end, err := offsets(a.adm.ListEndOffsets(ctx, topic))
+	if err != nil {
+		return 0, fault.Outage(op, err)
+	}
+	var lag int64
+	for partition, e := range end {
+		from := start[partition]
+		if c, ok := committed.Lookup(topic, partition); ok && c.At >= 0 {
+			from = max(from, c.At)
+		}
+		lag += max(0, e-from)
+	}
+	return lag, nil
+}
+
+// EndOffsets returns for each partition of the topic the offset that the next
+// record will have.
+func (a *Admin) EndOffsets(ctx context.Context, topic string) (map[int32]int64, error) {
+	end, err := offsets(a.adm.ListEndOffsets(ctx, topic))
+	if err != nil {
+		return nil, fault.Outage("end offsets of "+topic, err)
+	}
+	return end, nil
+}
+
+// Ping returns nil when a broker answers.
+func (a *Admin) Ping(ctx context.Context) error {
+	return fault.Outage("ping the log", a.client.Ping(ctx))
+}
+
+// Close frees the Admin.
+func (a *Admin) Close() {
+	a.client.Close()
+}
+
+// offsets flattens the answer for a single topic.
+func offsets(listed kadm.ListedOffsets, err error) (map[int32]int64, error) {
+	if err != nil {
+		return nil, err
+	}
+	if err := listed.Error(); err != nil {
+		return nil, err
+	}
+	found := make(map[int32]int64)
+	listed.Each(func(o kadm.ListedOffset) { found[o.Partition] = o.Offset })
+	return found, nil
+}

@@ -1,0 +1,156 @@
+package kafka
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"activityfeed/internal/record"
+)
+
+// A batch goes out under a promise: whoever handles these records after a crash
+// gets them with the same bounds, so that a sink can recognise by the bounds what
+// it already has. Therefore before a batch of the offsets a to b goes out for the
+// first time, offset a is committed with the metadata "v1:a-b": the intent. When
+// the batch is finished, b+1 is committed with no metadata, or with the next
+// intent. Whoever is assigned the partition and finds an intent forms exactly a
+// to b first, whatever the limits say.
+
+// intentVersion begins every intent. Metadata that begin otherwise (clients write
+// their own) are none.
+const intentVersion = "v1:"
+
+// span is a run of offsets, both ends included.
+type span struct{ first, last int64 }
+
+func (s span) String() string {
+	return fmt.Sprintf("%s%d-%d", intentVersion, s.first, s.last)
+}
+
+// parseIntent returns the intent in a commit's metadata, nil if there is none.
+func parseIntent(meta string) *span {
+	rest, ok := strings.CutPrefix(meta, intentVersion)
+	if !ok {
+		return nil
+	}
+	a, b, ok := strings.Cut(rest, "-")
+	if !ok {
+		return nil
+	}
+	first, err1 := strconv.ParseInt(a, 10, 64)
+	last, err2 := strconv.ParseInt(b, 10, 64)
+	if err1 != nil || err2 != nil || first < 0 || last < first {
+		return nil
+	}
+	return &span{first, last}
+}
+
+// intent is the position to commit before the batch goes out.
+func (d *delivery) intent() position {
+	return position{offset: d.first, epoch: d.records[0].LeaderEpoch, meta: span{d.first, d.last}.String()}
+}
+
+// batcher forms the batches of one partition, one at a time.
+type batcher struct {
+	limits BatchConfig
+	queue  fifo[pending]
+	bytes  int
+	// current is the batch that is formed and not finished.
+	current *delivery
+	// intent is the batch that has to come first.
+	intent *span
+	// timer is when the window looks at the forming batch; zero if not at all.
+	timer time.Time
+}
+
+// pending is a record that is in no batch yet.
+type pending struct {
+	record *kgo.Record
+	seq    uint64
+	bytes  int
+	since  time.Time
+}
+
+func (b *batcher) add(r *kgo.Record, seq uint64, bytes int, now time.Time) {
+	b.queue.push(pending{r, seq, bytes, now})
+	b.bytes += bytes
+}
+
+// due returns when the forming batch has waited long enough. There is no such
+// time while a batch is out or a given one is being collected.
+func (b *batcher) due() (at time.Time, ok bool) {
+	if b.current != nil || b.intent != nil || b.queue.len() == 0 {
+		return time.Time{}, false
+	}
+	return b.queue.at(0).since.Add(b.limits.MaxWait), true
+}
+
+// form makes the next batch if it is time, and returns it. With pressed it does
+// not wait for more records.
+func (b *batcher) form(p *partition, now time.Time, pressed bool) *delivery {
+	if b.current != nil || b.queue.len() == 0 {
+		return nil
+	}
+	if b.intent != nil {
+		if d := b.reform(p); d != nil || b.intent != nil {
+			return d
+		}
+	}
+	at, _ := b.due()
+	full := b.queue.len() >= b.limits.MaxRecords || b.bytes >= b.limits.MaxBytes
+	if !full && !pressed && now.Before(at) {
+		return nil
+	}
+	d := b.take(p, func(d *delivery, next pending) bool {
+		return len(d.records) < b.limits.MaxRecords && (len(d.records) == 0 || d.bytes+next.bytes <= b.limits.MaxBytes)
+	})
+	d.first, d.last = d.records[0].Offset, d.records[len(d.records)-1].Offset
+	d.unwritten = true
+	return d
+}
+
+// reform forms the batch of the intent once its last record is here, or one
+// beyond it, which tells that the last one no longer exists.
+func (b *batcher) reform(p *partition) *delivery {
+	if p.last < b.intent.last {
+		return nil
+	}
+	s := *b.intent
+	b.intent = nil
+	d := b.take(p, func(_ *delivery, next pending) bool { return next.record.Offset <= s.last })
+	if d == nil {
+		return nil // retention was faster: nothing is left of it
+	}
+	d.first, d.last = s.first, s.last
+	return d
+}
+
+// take moves records from the queue into a new current batch while fits allows.
+func (b *batcher) take(p *partition, fits func(d *delivery, next pending) bool) *delivery {
+	d := &delivery{part: p, seq: b.queue.at(0).seq}
+	for b.queue.len() > 0 && fits(d, *b.queue.at(0)) {
+		next := b.queue.pop()
+		d.records = append(d.records, next.record)
+		d.bytes += next.bytes
+		b.bytes -= next.bytes
+	}
+	if len(d.records) == 0 {
+		return nil
+	}
+	b.current = d
+	return d
+}
+
+// batchMessage makes the message of a batch. Its UUID names the batch and is the
+// same for each delivery.
+func (d *delivery) batchMessage(topic string) *message.Message {
+	payload := make([]byte, 0, d.bytes+32*len(d.records))
+	for _, r := range d.records {
+		payload = record.AppendBatch(payload, consumed(r))
+	}
+	return message.NewMessage(fmt.Sprintf("%s/%d/%d-%d", topic, d.part.id, d.first, d.last), payload)
+}
