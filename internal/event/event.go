@@ -8,6 +8,7 @@
 package event
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"google.golang.org/protobuf/proto"
 
+	"activityfeed/internal/fault"
 	"activityfeed/internal/record"
 	pb "activityfeed/proto/activityfeed/v1"
 )
@@ -97,13 +99,23 @@ func Key(data proto.Message) (string, error) {
 }
 
 // Encode returns the message of an event. It refuses an event that a consumer
-// would refuse, so that bad facts never reach the log.
+// would refuse, so that bad facts never reach the log: with a fault of kind
+// InvalidArgument, whose Field is a path in the fact, if the fact breaks a rule
+// of event.proto.
 func Encode(e Event) (*message.Message, error) {
 	key, err := Key(e.Data)
 	if err != nil {
 		return nil, err
 	}
+	if e.ID < minID {
+		return nil, fmt.Errorf("event: %s: %d is not an id of 19 digits", e.Type(), e.ID)
+	}
 	if err := protovalidate.Validate(e.Data); err != nil {
+		var invalid *protovalidate.ValidationError
+		if errors.As(err, &invalid) && len(invalid.Violations) > 0 {
+			first := invalid.Violations[0].Proto
+			err = fault.Invalid(protovalidate.FieldPathString(first.GetField()), "%s", first.GetMessage())
+		}
 		return nil, fmt.Errorf("event: %s: %w", e.Type(), err)
 	}
 	payload, err := proto.Marshal(e.Data)
@@ -123,4 +135,11 @@ func Encode(e Event) (*message.Message, error) {
 		msg.Metadata[headerIdempotencyKey] = e.IdempotencyKey
 	}
 	return msg, nil
+}
+
+// IdempotencyKeyOf returns the client's key of a message, empty if there is none.
+// It looks at a header alone, for who reads the whole log for the few events that
+// have one.
+func IdempotencyKeyOf(msg *message.Message) string {
+	return msg.Metadata.Get(headerIdempotencyKey)
 }
