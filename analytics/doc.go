@@ -1,0 +1,31 @@
+// Package analytics keeps every event in ClickHouse, for people who ask in SQL.
+//
+// It consumes the topic "activity" as group "analytics", in batches: one
+// Watermill message is a contiguous run of records of one partition, and becomes
+// one insert. What comes back from poison arrives singly on "analytics.retry"
+// and takes the same way, as a batch of one.
+//
+//	analytics.go   Analytics: New, Run
+//	router.go      topics -> middleware -> sink: the wiring on one screen
+//	middleware.go  what happens when an insert fails, and why in this order
+//	sink.go        one batch: decode, insert, poison what cannot be a row
+//	rows.go        events as columns
+//	clickhouse.go  the connection and the insert; classify.go: whose fault an error is
+//	schema.go      schema/*.sql, numbered files, applied once
+//	query.go       Reader: read-only questions for `activityfeed sql`
+//
+// Promises, each with a test:
+//   - Every event is a row of the table `events` at least once, and the views
+//     count it exactly once, whatever was repeated: an insert carries a token
+//     made of its place in the log and of its ids, so a repeat is dropped by
+//     ClickHouse; batches cut otherwise after a crash collapse by event id.
+//   - ClickHouse may be away, at start or later: nothing is lost, nothing goes to
+//     poison. Until the schema is there nothing is consumed; then it catches up.
+//   - A record that cannot be a row goes to "analytics.poison" alone, before its
+//     batch is acknowledged; its neighbours are inserted.
+//   - Unknown event types are skipped and counted.
+//
+// An operator sees a failing ClickHouse as a growing lag of the group, the gauge
+// activityfeed_analytics_freshness_seconds going up and one log line when it
+// starts and one when it ends.
+package analytics

@@ -1,0 +1,150 @@
+package analytics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/ClickHouse/clickhouse-go/v2"
+	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
+)
+
+// Reader answers questions in SQL and writes nothing. It needs no running sink.
+type Reader struct {
+	cfg  Config
+	conn driver.Conn
+}
+
+// OpenReader returns a Reader on cfg's database. It does not connect: a
+// ClickHouse that is away shows at the first Query.
+func OpenReader(cfg Config) (*Reader, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	conn, err := open(cfg, cfg.Database)
+	if err != nil {
+		return nil, err
+	}
+	return &Reader{cfg: cfg, conn: conn}, nil
+}
+
+// Close closes the connections.
+func (r *Reader) Close() error { return r.conn.Close() }
+
+// Query runs one statement and prints its result to w: FormatTable, FormatCSV or
+// FormatJSON. The server runs it read-only and refuses whatever writes. Tables of
+// events are read as if everything were merged (FINAL), so counts are exact. A
+// query is bounded by Config.QueryTimeout and Config.QueryMemory.
+func (r *Reader) Query(ctx context.Context, w io.Writer, sql, format string) (err error) {
+	sql = strings.TrimRight(sql, "; \t\r\n")
+	if strings.TrimSpace(sql) == "" {
+		return errors.New("analytics: no query given")
+	}
+	out, err := newPrinter(w, format)
+	if err != nil {
+		return err
+	}
+	// No deadline but a cancel: with a deadline the driver sends a setting, which
+	// a user who is read-only by profile may not do.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(r.cfg.QueryTimeout, func() {
+		cancel(fmt.Errorf("the query took longer than %v", r.cfg.QueryTimeout))
+	})
+	defer timer.Stop()
+	defer func() {
+		if cause := context.Cause(ctx); err != nil && cause != nil {
+			err = fmt.Errorf("analytics: %w", cause)
+		}
+	}()
+
+	settings, err := r.settings(ctx)
+	if err != nil {
+		return explain(err)
+	}
+	found, err := r.conn.Query(clickhouse.Context(ctx, clickhouse.WithSettings(settings)), sql)
+	if err != nil {
+		return explain(err)
+	}
+	defer found.Close()
+	if err := show(found, out); err != nil {
+		return explain(err)
+	}
+	return nil
+}
+
+// settings asks the server how free we are. A user who is read-only by profile
+// may not send settings, and has the limits of that profile.
+func (r *Reader) settings(ctx context.Context) (clickhouse.Settings, error) {
+	// UInt64, or whatever the version in use calls it.
+	var readonly string
+	if err := r.conn.QueryRow(ctx, "SELECT toString(getSetting('readonly'))").Scan(&readonly); err != nil {
+		return nil, err
+	}
+	settings := clickhouse.Settings{
+		"final":              1,
+		"max_execution_time": int(max(1, r.cfg.QueryTimeout/time.Second)),
+		"max_memory_usage":   r.cfg.QueryMemory << 20,
+	}
+	switch readonly {
+	case "0":
+		settings["readonly"] = 1
+	case "1":
+		return clickhouse.Settings{}, nil
+	}
+	return settings, nil
+}
+
+// explain says in plain words what people meet most.
+func explain(err error) error {
+	var exception *clickhouse.Exception
+	if !errors.As(err, &exception) {
+		return fmt.Errorf("analytics: query: %w", err)
+	}
+	switch {
+	case exception.Code == 164 && strings.Contains(exception.Message, "setting"):
+		return fmt.Errorf("analytics: settings are fixed here, leave out SETTINGS: %w", err)
+	case exception.Code == 164:
+		return fmt.Errorf("analytics: only questions are answered here; this statement writes: %w", err)
+	case exception.Code == 81:
+		return fmt.Errorf("analytics: the database is not there yet; run the analytics role once: %w", err)
+	}
+	return fmt.Errorf("analytics: query: %w", err)
+}
+
+// show moves the rows of a result to a printer.
+func show(found driver.Rows, out printer) error {
+	types := found.ColumnTypes()
+	columns := make([]field, len(types))
+	for i, t := range types {
+		columns[i] = newField(t.Name(), t.DatabaseTypeName())
+	}
+	if err := out.header(columns); err != nil {
+		return err
+	}
+	targets := make([]any, len(types))
+	cells := make([]any, len(types))
+	for found.Next() {
+		for i, t := range types {
+			targets[i] = reflect.New(t.ScanType()).Interface()
+		}
+		if err := found.Scan(targets...); err != nil {
+			return err
+		}
+		for i, target := range targets {
+			cells[i] = value(target)
+		}
+		if err := out.row(cells); err != nil {
+			return err
+		}
+	}
+	if err := found.Err(); err != nil {
+		return err
+	}
+	return out.end()
+}
