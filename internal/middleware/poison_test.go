@@ -3,7 +3,6 @@ package middleware_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -382,22 +381,22 @@ func TestReplayedMessageKeepsItsStory(t *testing.T) {
 	}
 }
 
-func ExamplePoison() {
-	// What a service writes into its middleware.go.
-	var (
-		router  *message.Router
-		poison  *middleware.Poison
-		breaker *middleware.Breaker
-	)
-	stack := func() {
-		router.AddMiddleware(
-			poison.Suspected, // outermost: sees what is left
-			middleware.Retry{Attempts: 3, Initial: 50 * time.Millisecond, Max: time.Second}.Middleware,
-			breaker.Middleware, // inside Retry: each try counts
-			poison.Permanent,   // inside Retry: poison is not retried
-			wmiddleware.Recoverer,
-		)
-	}
-	fmt.Println(stack != nil)
-	// Output: true
+// hanging is a log that takes connections and never answers.
+type hanging struct{ message.Publisher }
+
+func (hanging) PublishContext(ctx context.Context, _ string, _ ...*message.Message) error {
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
+func TestLetterHasItsOwnDeadline(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := middleware.NewPoison(middleware.PoisonConfig{Service: "feed", Timeout: 3 * time.Second}, hanging{}, discard(), nil)
+		start := time.Now()
+		err := deliver(p, record.Origin{}, newMessage(subject, "x"), failing(fault.Poison("invalid", errUnknown)))
+		if fault.KindOf(err) != fault.Unavailable || time.Since(start) != 3*time.Second {
+			t.Errorf("deliver = %v after %v, want an outage after 3 s", err, time.Since(start))
+		}
+	})
 }
