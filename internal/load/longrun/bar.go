@@ -66,6 +66,9 @@ func StartBar(out io.Writer, cfg BarConfig) *Bar {
 // Add counts n more steps as done.
 func (b *Bar) Add(n int64) { b.done.Add(n) }
 
+// Set says how many steps are done in all. It does not mix with Add.
+func (b *Bar) Set(n int64) { b.done.Store(n) }
+
 // Done returns how many steps were counted.
 func (b *Bar) Done() int64 { return b.done.Load() }
 

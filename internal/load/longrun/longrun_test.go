@@ -40,7 +40,7 @@ func TestPatience(t *testing.T) {
 					attempts++
 					return answer
 				})
-				if got := status.Code(errors.Unwrap(err)); tt.attempts == -1 && got != tt.want || tt.attempts != -1 && status.Code(err) != tt.want {
+				if gaveUp := errors.Is(err, ErrGaveUp); status.Code(err) != tt.want || gaveUp != (tt.attempts == -1) {
 					t.Errorf("Do() = %v, want code %v", err, tt.want)
 				}
 				if told != attempts-1 {

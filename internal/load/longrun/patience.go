@@ -2,6 +2,7 @@ package longrun
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -17,6 +18,9 @@ const (
 	// maxPause keeps a run from sleeping long after a restarted server is back.
 	maxPause = time.Second
 )
+
+// ErrGaveUp says that a call failed for longer than patience lasts.
+var ErrGaveUp = errors.New("gave up")
 
 // Patience repeats a call for as long as the server is away or too busy. It is
 // safe for concurrent use.
@@ -34,8 +38,8 @@ type Patience struct {
 // that another attempt would meet again. What may pass is UNAVAILABLE,
 // DEADLINE_EXCEEDED of one attempt, RESOURCE_EXHAUSTED (a rate limit), ABORTED,
 // and CANCELED by a server that goes down; the fate of such an attempt is
-// unknown, so the call must be one that can be repeated. When ctx ends, its error
-// comes back.
+// unknown, so the call must be one that can be repeated. When ctx ends, its cause
+// comes back; when patience is over, ErrGaveUp with the last failure.
 func (p Patience) Do(ctx context.Context, call func(ctx context.Context) error) error {
 	var firstFailure time.Time
 	for pause := firstPause; ; pause = min(2*pause, maxPause) {
@@ -50,7 +54,7 @@ func (p Patience) Do(ctx context.Context, call func(ctx context.Context) error) 
 		case firstFailure.IsZero():
 			firstFailure = time.Now()
 		case time.Since(firstFailure) >= p.Total:
-			return fmt.Errorf("gave up after %s: %w", p.Total, err)
+			return fmt.Errorf("%w after %s: %w", ErrGaveUp, p.Total, err)
 		}
 		if p.Retried != nil {
 			p.Retried(err)

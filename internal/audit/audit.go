@@ -1,0 +1,345 @@
+package audit
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"activityfeed/internal/event"
+	"activityfeed/internal/load/longrun"
+	pb "activityfeed/proto/activityfeed/v1"
+)
+
+// Deps are what an audit looks at.
+type Deps struct {
+	// Log is told what goes on and takes long. Required.
+	Log *slog.Logger
+	// Tail follows the topic "activity" from its beginning (a kafka.Tail). Required.
+	Tail tail
+	// Lag tells how far consumer groups are behind (a kafka.Admin). Required.
+	Lag lagger
+	// Feed serves the feeds. Required.
+	Feed pb.FeedServiceClient
+	// Stored counts the events in the analytics table by type ("PhotoPosted"). Nil:
+	// counts are not compared.
+	Stored func(ctx context.Context) (map[string]int64, error)
+	// Drift receives every difference as a line of JSON, see [Difference].
+	// Nil: none.
+	Drift io.Writer
+}
+
+// tail follows a log.
+type tail interface {
+	// Run gives fn the records of the log, one after the other, until ctx ends.
+	Run(ctx context.Context, fn func(*message.Message) error) error
+	// CaughtUp returns when fn has had all that was in the log at the call.
+	CaughtUp(ctx context.Context) error
+}
+
+// lagger knows how many records of a topic a group has not committed.
+type lagger interface {
+	Lag(ctx context.Context, group, topic string) (int64, error)
+}
+
+// pollInterval is how often progress is looked at.
+const pollInterval = 200 * time.Millisecond
+
+// Run audits and returns what it found; progress and the report, as tables, go to
+// out. Differences are no error: see [Report.Clean]. An error says that the audit
+// could not be done: a wrong setting, no log, a server that is away or a consumer
+// that makes no progress for longer than Config.Patience, or the end of ctx. The
+// report then tells how far it came.
+func Run(ctx context.Context, cfg Config, deps Deps, out io.Writer) (Report, error) {
+	if err := cfg.Validate(); err != nil {
+		return Report{}, err
+	}
+	cfg = cfg.withDefaults()
+	ctx, stop := context.WithCancelCause(ctx)
+	a := &auditor{
+		cfg: cfg, deps: deps, out: out,
+		patience: longrun.Patience{Timeout: cfg.CallTimeout, Total: cfg.Patience},
+		model:    NewModel(), tally: newTally(),
+		report: Report{Differences: make(map[Kind]int64)},
+	}
+	var replay sync.WaitGroup
+	replay.Go(func() {
+		err := deps.Tail.Run(ctx, a.apply)
+		if err == nil {
+			err = errors.New("it ended")
+		}
+		stop(fmt.Errorf("replay the log: %w", err)) // the first cause counts: an ordinary end came before
+	})
+
+	start := time.Now()
+	err := a.audit(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // who ended it says more than who noticed
+	}
+	stop(nil)
+	replay.Wait()
+	a.report.Elapsed = time.Since(start)
+	if err != nil {
+		return a.report, errors.Join(fmt.Errorf("audit: %w", err), a.driftErr)
+	}
+	return a.report, errors.Join(a.report.Write(out), a.driftErr)
+}
+
+// auditor is one audit.
+type auditor struct {
+	cfg      Config
+	deps     Deps
+	out      io.Writer
+	patience longrun.Patience
+
+	// mu guards what the replay writes.
+	mu    sync.RWMutex
+	model *Model
+	tally *tally
+
+	report   Report
+	driftErr error
+}
+
+func (a *auditor) audit(ctx context.Context) error {
+	if err := a.replay(ctx); err != nil {
+		return err
+	}
+	if err := a.feeds(ctx, a.users()); err != nil {
+		return err
+	}
+	return a.counts(ctx)
+}
+
+// apply takes one record of the log.
+func (a *auditor) apply(msg *message.Message) error {
+	e, err := event.Decode(msg)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.tally.records++
+	switch {
+	case errors.Is(err, event.ErrUnknownType):
+		a.tally.unknown++
+	case err != nil:
+		a.tally.bad++
+	default:
+		if err := a.model.Apply(e); err != nil {
+			a.tally.bad++
+		} else {
+			a.tally.add(e)
+		}
+	}
+	return nil
+}
+
+// replay waits until the model has what the log has.
+func (a *auditor) replay(ctx context.Context) error {
+	bar := longrun.StartBar(a.out, longrun.BarConfig{Title: "replay", Terminal: a.cfg.Terminal, Interval: a.cfg.ProgressInterval})
+	defer bar.Stop()
+	return a.watch(ctx, bar.Set)
+}
+
+// catchUp returns when the model has what the log has.
+func (a *auditor) catchUp(ctx context.Context) error { return a.watch(ctx, func(int64) {}) }
+
+// watch catches up, tells how many records were taken so far, and ends the wait
+// when no more come for as long as patience lasts.
+func (a *auditor) watch(ctx context.Context, tell func(records int64)) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	done := make(chan error, 1)
+	var waiting sync.WaitGroup
+	waiting.Go(func() { done <- a.caughtUp(ctx) })
+	defer waiting.Wait()
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for last, progress := int64(-1), time.Now(); ; {
+		select {
+		case err := <-done:
+			tell(a.applied())
+			return err
+		case now := <-ticker.C:
+			records := a.applied()
+			tell(records)
+			if records != last {
+				last, progress = records, now
+			} else if now.Sub(progress) >= a.cfg.Patience {
+				stop(fmt.Errorf("nothing came for %s", a.cfg.Patience))
+			}
+		}
+	}
+}
+
+// caughtUp waits for the tail, also while the log is away.
+func (a *auditor) caughtUp(ctx context.Context) error {
+	for {
+		err := a.deps.Tail.CaughtUp(ctx)
+		if err == nil {
+			return nil
+		}
+		if !pause(ctx, pollInterval) {
+			// Who ended the wait says why; the last failure is news only if it is another.
+			if errors.Is(err, ctx.Err()) {
+				err = nil
+			}
+			return errors.Join(fmt.Errorf("catch up with the log: %w", context.Cause(ctx)), err)
+		}
+	}
+}
+
+// settle returns when a group has committed all of the log.
+func (a *auditor) settle(ctx context.Context, group string) error {
+	var (
+		least    int64 = -1
+		progress       = time.Now()
+		told           = time.Now()
+	)
+	for {
+		lag, err := a.lag(ctx, group)
+		now := time.Now()
+		switch {
+		case err == nil && lag == 0:
+			return nil
+		case err == nil && (least < 0 || lag < least):
+			least, progress = lag, now
+		case now.Sub(progress) >= a.cfg.Patience:
+			return errors.Join(fmt.Errorf("group %s makes no progress and is %d records behind", group, lag), err)
+		}
+		if now.Sub(told) >= a.cfg.ProgressInterval {
+			told = now
+			a.deps.Log.Info("audit waits for consumers", "group", group, "topic", event.Topic, "lag", lag, "err", err)
+		}
+		if !pause(ctx, pollInterval) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+func (a *auditor) lag(ctx context.Context, group string) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.CallTimeout)
+	defer cancel()
+	return a.deps.Lag.Lag(ctx, group, event.Topic)
+}
+
+// users draws the users to look at.
+func (a *auditor) users() []string {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	users := a.model.Users() // sorted, so a seed draws the same whatever the partitions' order
+	if n := a.cfg.Users; n > 0 && n < len(users) {
+		rng := rand.New(rand.NewPCG(a.cfg.Seed, 0))
+		rng.Shuffle(len(users), func(i, j int) { users[i], users[j] = users[j], users[i] })
+		users = users[:n]
+	}
+	return users
+}
+
+// counts compares how many events of each type the log and the table have.
+func (a *auditor) counts(ctx context.Context) error {
+	for round := 1; ; round++ {
+		if err := a.catchUp(ctx); err != nil {
+			return err
+		}
+		before := a.count()
+		if a.deps.Stored == nil {
+			return nil
+		}
+		if err := a.settle(ctx, a.cfg.StoredGroup); err != nil {
+			return err
+		}
+		stored, err := a.stored(ctx)
+		if err != nil {
+			return err
+		}
+		if err := a.catchUp(ctx); err != nil {
+			return err
+		}
+		after := a.count()
+		a.report.Events = compareCounts(before, after, stored)
+		if a.report.countsAgree() || sum(before) == sum(after) || round == a.cfg.Rounds {
+			return nil
+		}
+	}
+}
+
+func (a *auditor) stored(ctx context.Context) (map[string]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.CallTimeout)
+	defer cancel()
+	stored, err := a.deps.Stored(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("count stored events: %w", err)
+	}
+	if stored == nil {
+		stored = map[string]int64{} // asked, and there is nothing
+	}
+	return stored, nil
+}
+
+// count puts what the log has into the report and returns it by type.
+func (a *auditor) count() map[string]int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	counts := a.tally.counts()
+	a.report.Events = compareCounts(counts, counts, nil)
+	a.report.Records, a.report.Repeats = a.tally.records, a.tally.repeats()
+	a.report.Unknown, a.report.Bad = a.tally.unknown, a.tally.bad
+	for _, d := range a.tally.reposted {
+		a.found(d)
+	}
+	a.tally.reposted = nil
+	return counts
+}
+
+// found counts a difference, exports it, and keeps the first ones as examples. It
+// must not run twice at a time.
+func (a *auditor) found(d Difference) {
+	a.report.Differences[d.Kind]++
+	if len(a.report.Examples) < a.cfg.Examples {
+		a.report.Examples = append(a.report.Examples, d)
+	}
+	if a.deps.Drift == nil || a.driftErr != nil {
+		return
+	}
+	if err := json.NewEncoder(a.deps.Drift).Encode(d); err != nil {
+		a.driftErr = fmt.Errorf("audit: export drift: %w", err)
+	}
+}
+
+func (a *auditor) applied() int64 {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.tally.records
+}
+
+func (a *auditor) home(user string) []Post {
+	a.mu.RLock()
+	defer a.mu.RUnlock()
+	return a.model.Home(user)
+}
+
+func (a *auditor) explain(user string) func(string, event.ID) string {
+	return func(author string, id event.ID) string {
+		a.mu.RLock()
+		defer a.mu.RUnlock()
+		return a.model.Explain(user, author, id)
+	}
+}
+
+// pause waits for d; false means that ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
