@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 )
@@ -37,5 +38,9 @@ func baseOptions(brokers []string, clientID string, log *slog.Logger) []kgo.Opt 
 		kgo.ClientID(clientID),
 		kgo.WithLogger(clientLog{log}),
 		kgo.DisableClientMetrics(),
+		// One fetch at a time is under way to a broker, and a partition that becomes
+		// readable meanwhile (others had a committed offset, its own had to be looked
+		// up) waits for the end of that fetch: the client's 5 s are too long.
+		kgo.FetchMaxWait(500*time.Millisecond),
 	}
 }

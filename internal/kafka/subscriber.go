@@ -119,22 +119,31 @@ func (s *Subscriber) Close() error {
 	return nil
 }
 
-// consumeNew makes a client without a group read what is written to the topic from
-// now on, and returns the offsets at which that begins.
-func consumeNew(ctx context.Context, client *kgo.Client, topic string) (map[int32]int64, error) {
+// consumeSince makes a client without a group read what was written to the topic
+// at or after a moment, by the brokers' clock, and returns the offsets at which
+// that begins. The zero time means what is written from now on.
+func consumeSince(ctx context.Context, client *kgo.Client, topic string, since time.Time) (map[int32]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
-	end, err := offsets(kadm.NewClient(client).ListEndOffsets(ctx, topic))
-	if err == nil && len(end) == 0 {
+	adm := kadm.NewClient(client)
+	var listed kadm.ListedOffsets
+	var err error
+	if since.IsZero() {
+		listed, err = adm.ListEndOffsets(ctx, topic)
+	} else {
+		listed, err = adm.ListOffsetsAfterMilli(ctx, since.UnixMilli(), topic)
+	}
+	begin, err := offsets(listed, err)
+	if err == nil && len(begin) == 0 {
 		err = errors.New("the topic has no partitions")
 	}
 	if err != nil {
-		return nil, fault.Outage("end offsets of "+topic, err)
+		return nil, fault.Outage("offsets to begin with in "+topic, err)
 	}
-	starts := make(map[int32]kgo.Offset, len(end))
-	for partition, offset := range end {
+	starts := make(map[int32]kgo.Offset, len(begin))
+	for partition, offset := range begin {
 		starts[partition] = kgo.NewOffset().At(offset)
 	}
 	client.AddConsumePartitions(map[string]map[int32]kgo.Offset{topic: starts})
-	return end, nil
+	return begin, nil
 }

@@ -100,7 +100,7 @@ func (s *subscription) connect() error {
 	if s.cfg.Group == "" && s.cfg.From == StartNewest {
 		// Asked for now, and not at the first fetch: what is written after Subscribe
 		// returned is read.
-		if _, err := consumeNew(s.ctx, client, s.topic); err != nil {
+		if _, err := consumeSince(s.ctx, client, s.topic, time.Time{}); err != nil {
 			client.Close()
 			return err
 		}

@@ -28,7 +28,13 @@ type TailConfig struct {
 	// From is where to begin. With StartNewest, partitions that the topic gets later
 	// are not followed. Default: oldest.
 	From Start
+	// Since, if not zero, is the time of the first record to read, and From is not
+	// looked at; partitions that the topic gets later are not followed.
+	Since time.Time
 }
+
+// whole says whether the Tail begins with the oldest record.
+func (c TailConfig) whole() bool { return c.From == StartOldest && c.Since.IsZero() }
 
 // Tail follows a whole topic without a group: each Tail sees every record, and
 // nothing is committed.
@@ -93,7 +99,7 @@ func (t *Tail) connect(ctx context.Context) (*kgo.Client, map[int32]int64, error
 		// Markers of transactions take offsets, too, and CaughtUp counts offsets.
 		kgo.KeepControlRecords(),
 	)
-	if t.cfg.From == StartOldest {
+	if t.cfg.whole() {
 		opts = append(opts, kgo.ConsumeTopics(t.cfg.Topic), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()))
 	}
 	client, err := kgo.NewClient(opts...)
@@ -101,8 +107,8 @@ func (t *Tail) connect(ctx context.Context) (*kgo.Client, map[int32]int64, error
 		return nil, nil, fmt.Errorf("kafka: follow %s: %w", t.cfg.Topic, err)
 	}
 	next := make(map[int32]int64)
-	if t.cfg.From == StartNewest {
-		if next, err = consumeNew(ctx, client, t.cfg.Topic); err != nil {
+	if !t.cfg.whole() {
+		if next, err = consumeSince(ctx, client, t.cfg.Topic, t.cfg.Since); err != nil {
 			client.Close()
 			return nil, nil, err
 		}

@@ -190,9 +190,6 @@ func (w *window) drop(p *partition, cause error) (last position, dirty bool) {
 		return nowhere, false
 	}
 	last = p.target()
-	if b := p.batcher; b != nil && b.current != nil && b.current.unwritten {
-		last = p.tracker.mark // the batch never went out: its bounds bind nobody
-	}
 	dirty = last.offset >= 0 && !last.same(p.committed)
 	p.phase = gone
 	w.inFlight -= p.inFlight
@@ -330,7 +327,7 @@ func (w *window) formBatch(p *partition, now time.Time) {
 			b.timer = at
 			w.later(timer{at: at, batch: p})
 		}
-	case d.unwritten && w.writes:
+	case d.unwritten && w.writes && !d.intent().same(p.committed):
 		w.wanted = true
 	default:
 		w.written(d)
