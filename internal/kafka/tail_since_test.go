@@ -21,6 +21,14 @@ func TestTailSince(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer publisher.Close()
+	admin, err := kafka.NewAdmin(brokers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	if err := admin.EnsureTopics(t.Context(), map[string]kafka.TopicConfig{"since": {Partitions: 2}}); err != nil {
+		t.Fatal(err)
+	}
 	publish := func(payload string) {
 		t.Helper()
 		if err := publisher.PublishContext(t.Context(), "since", message.NewMessage(payload, []byte(payload))); err != nil {
