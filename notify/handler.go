@@ -1,0 +1,155 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"activityfeed/internal/event"
+	"activityfeed/internal/fault"
+	pb "activityfeed/proto/activityfeed/v1"
+)
+
+// handler turns events into the projection, one method per event. Each is
+// idempotent: the event may come again, in part or whole, at any time.
+type handler struct {
+	store   *store
+	now     func() time.Time
+	metrics *metrics
+	// everyPost is what a follower gets who did not choose.
+	everyPost bool
+}
+
+// handle processes one message of the log.
+func (h *handler) handle(msg *message.Message) error {
+	e, err := event.Decode(msg)
+	if errors.Is(err, event.ErrUnknownType) {
+		h.skip(skippedUnknown)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ctx := msg.Context()
+	switch d := e.Data.(type) {
+	case *pb.PhotoPosted:
+		return h.photoPosted(ctx, e.ID, d.GetPhoto())
+	case *pb.PhotoDeleted:
+		return h.photoDeleted(ctx, d)
+	case *pb.UserFollowed:
+		return h.userFollowed(ctx, e.ID, d)
+	case *pb.UserUnfollowed:
+		return h.store.unfollow(ctx, d.GetFollowerId(), d.GetFolloweeId(), e.ID)
+	case *pb.UserBlocked:
+		return h.store.block(ctx, d.GetActorId(), d.GetTargetId(), e.ID, true)
+	case *pb.UserUnblocked:
+		return h.store.block(ctx, d.GetActorId(), d.GetTargetId(), e.ID, false)
+	case *pb.UserMuted:
+		return h.store.mute(ctx, d.GetActorId(), d.GetTargetId(), e.ID, true)
+	case *pb.UserUnmuted:
+		return h.store.mute(ctx, d.GetActorId(), d.GetTargetId(), e.ID, false)
+	}
+	// A fact that others care about.
+	h.skip(skippedUnknown)
+	return nil
+}
+
+// photoPosted tells the mentioned users and the author's subscribers.
+func (h *handler) photoPosted(ctx context.Context, id event.ID, photo *pb.Photo) error {
+	begin := h.now()
+	author := photo.GetAuthorId()
+	post, err := event.ParseID(photo.GetPostId())
+	if err != nil {
+		return fault.Poison(event.ReasonInvalid, err)
+	}
+	if h.expired(id) {
+		return nil
+	}
+	audience, err := h.store.audience(ctx, author, post, id)
+	if err != nil {
+		return err
+	}
+	if audience.deleted {
+		h.skip(skippedDeleted)
+		return nil
+	}
+	r := row{id: id, kind: pb.NotificationType_NOTIFICATION_TYPE_MENTION, actor: author, post: post}
+	// Mentions go first: the row of a subscriber who is mentioned is there already
+	// when the subscribers' turn comes, and stays.
+	if err := h.tell(ctx, r, slices.Clone(photo.GetMentions()), audience.hiding); err != nil {
+		return err
+	}
+	r.kind = pb.NotificationType_NOTIFICATION_TYPE_POST
+	for users, err := range audience.subscribers {
+		if err != nil {
+			return err
+		}
+		if err := h.tell(ctx, r, users, audience.hiding); err != nil {
+			return err
+		}
+	}
+	h.metrics.fanout.Observe(h.now().Sub(begin).Seconds())
+	return nil
+}
+
+// photoDeleted hides the rows about a post at the next read. It writes no row, so
+// it costs the same however many were told.
+func (h *handler) photoDeleted(ctx context.Context, d *pb.PhotoDeleted) error {
+	post, err := event.ParseID(d.GetPostId())
+	if err != nil {
+		return fault.Poison(event.ReasonInvalid, err)
+	}
+	return h.store.deletePost(ctx, d.GetAuthorId(), post)
+}
+
+// userFollowed tells the followee of a new follower, and not of a change of level.
+func (h *handler) userFollowed(ctx context.Context, id event.ID, d *pb.UserFollowed) error {
+	everyPost := h.everyPost
+	switch d.GetNotificationLevel() {
+	case pb.NotificationLevel_NOTIFICATION_LEVEL_ALL:
+		everyPost = true
+	case pb.NotificationLevel_NOTIFICATION_LEVEL_NONE:
+		everyPost = false
+	default:
+	}
+	began, err := h.store.follow(ctx, d.GetFollowerId(), d.GetFolloweeId(), id, everyPost)
+	if err != nil || !began || h.expired(id) {
+		return err
+	}
+	r := row{id: id, kind: pb.NotificationType_NOTIFICATION_TYPE_FOLLOW, actor: d.GetFollowerId()}
+	return h.tell(ctx, r, []string{d.GetFolloweeId()}, true)
+}
+
+// tell adds a row to the inboxes of users, except the actor's own and those of
+// users who do not hear of the actor. hiding says that there may be such users.
+func (h *handler) tell(ctx context.Context, r row, users []string, hiding bool) error {
+	users = slices.DeleteFunc(users, func(user string) bool { return user == r.actor })
+	if hiding {
+		told, err := h.store.heardBy(ctx, r.actor, users)
+		if err != nil {
+			return err
+		}
+		h.metrics.hidden.Add(float64(len(users) - len(told)))
+		users = told
+	}
+	// Who follows, unfollows and follows again is one follower: one row.
+	once := r.kind == pb.NotificationType_NOTIFICATION_TYPE_FOLLOW
+	added, err := h.store.insert(ctx, r, users, once)
+	h.metrics.rows.WithLabelValues(kindLabel(r.kind)).Add(float64(added))
+	return err
+}
+
+// expired says, and counts, that an event is too old to be told: a rebuild from a
+// long log goes over it quickly.
+func (h *handler) expired(id event.ID) bool {
+	if id >= h.store.horizon() {
+		return false
+	}
+	h.skip(skippedExpired)
+	return true
+}
+
+func (h *handler) skip(reason string) { h.metrics.skipped.WithLabelValues(reason).Inc() }

@@ -1,0 +1,135 @@
+package notify
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"activityfeed/internal/event"
+)
+
+// insert adds a row to the inboxes of users, a pipeline at a time, and returns to
+// how many of them it was new. A row that is there stays as it is, read or unread.
+// With once, it is not added where the inbox tells the same of the same actor.
+func (s *store) insert(ctx context.Context, r row, users []string, once bool) (added int, err error) {
+	except := ""
+	if once {
+		except = string(appendID(nil, s.horizon()))
+	}
+	stored := r.encode()
+	for chunk := range slices.Chunk(users, s.cfg.PipelineSize) {
+		cmds := make([]redis.Cmder, len(chunk))
+		for i, user := range chunk {
+			cmds[i] = insertScript.call(ctx, []string{inboxKey(user), watchedKey(user)},
+				stored, s.cfg.InboxRows, s.cfg.Retention.Milliseconds(), except)
+		}
+		err := s.exec(ctx, cmds)
+		for _, cmd := range cmds {
+			added += int(cmd.(*redis.IntCmd).Val()) //nolint:forcetypeassert // made above
+		}
+		if err != nil {
+			return added, redisFault(err, "notify %d users of %s by %s", len(chunk), r.id, r.actor)
+		}
+	}
+	return added, nil
+}
+
+// markRead marks one row as read, or all rows up to it. Rows that come later are
+// unread, also when their ids are smaller.
+func (s *store) markRead(ctx context.Context, user string, id event.ID, upTo bool) error {
+	older := "0"
+	if upTo {
+		older = "1"
+	}
+	err := s.exec(ctx, []redis.Cmder{
+		markScript.call(ctx, []string{inboxKey(user)}, appendID(nil, id), older),
+	})
+	return redisFault(err, "mark notifications of %s", user)
+}
+
+// watched marks users as watched for ttl.
+func (s *store) watched(ctx context.Context, users []string, ttl time.Duration) error {
+	for chunk := range slices.Chunk(users, s.cfg.PipelineSize) {
+		cmds := make([]redis.Cmder, len(chunk))
+		for i, user := range chunk {
+			cmds[i] = redis.NewStatusCmd(ctx, "set", watchedKey(user), "1", "px", ttl.Milliseconds())
+		}
+		if err := s.exec(ctx, cmds); err != nil {
+			return redisFault(err, "mark %d users as watched", len(chunk))
+		}
+	}
+	return nil
+}
+
+// entry is a row of an inbox as its owner may see it now.
+type entry struct {
+	row
+	// hidden rows are there and not shown: the post is gone, the two do not see
+	// each other, or the row is too old.
+	hidden bool
+}
+
+// view is an inbox at one moment.
+type view struct {
+	// entries are sorted, newest first.
+	entries []entry
+	// unread counts the rows that are shown and not read.
+	unread int
+}
+
+func (s *store) view(ctx context.Context, user string) (view, error) {
+	views, err := s.views(ctx, []string{user})
+	if err != nil {
+		return view{}, err
+	}
+	return views[0], nil
+}
+
+// views reads the inboxes of users, in their order, in two round trips: first the
+// rows, then what hides them.
+func (s *store) views(ctx context.Context, users []string) ([]view, error) {
+	inboxes := make([]*redis.StringSliceCmd, len(users))
+	hiding := make([]*redis.IntCmd, len(users))
+	var cmds []redis.Cmder
+	for i, user := range users {
+		inboxes[i] = redis.NewStringSliceCmd(ctx, "lrange", inboxKey(user), 0, -1)
+		hiding[i] = existsCmd(ctx, user, hiddenFrom)
+		cmds = append(cmds, inboxes[i], hiding[i])
+	}
+	if err := s.exec(ctx, cmds); err != nil {
+		return nil, redisFault(err, "read %d inboxes", len(users))
+	}
+
+	views := make([]view, len(users))
+	filter := newFilter()
+	for i, user := range users {
+		views[i].entries = s.decode(inboxes[i].Val())
+		filter.add(user, views[i].entries, hiding[i].Val() > 0)
+	}
+	if err := s.exec(ctx, filter.commands(ctx)); err != nil {
+		return nil, redisFault(err, "read what is hidden in %d inboxes", len(users))
+	}
+	for i, user := range users {
+		filter.apply(user, &views[i])
+	}
+	return views, nil
+}
+
+// decode returns the rows that this version understands; what is too old to be
+// shown is hidden.
+func (s *store) decode(stored []string) []entry {
+	entries := make([]entry, 0, len(stored))
+	horizon := s.horizon()
+	for _, text := range stored {
+		r, err := decodeRow(text)
+		if err != nil {
+			// A newer version may write kinds of rows that this one does not know.
+			s.metrics.undecodable.Inc()
+			continue
+		}
+		entries = append(entries, entry{row: r, hidden: r.id < horizon})
+	}
+	return entries
+}

@@ -1,0 +1,102 @@
+package notify
+
+import (
+	"context"
+	"math"
+
+	"activityfeed/internal/event"
+	"activityfeed/internal/fault"
+	pb "activityfeed/proto/activityfeed/v1"
+)
+
+const (
+	defaultPageSize = 20
+	maxPageSize     = 100
+
+	maxID = event.ID(math.MaxInt64)
+)
+
+// service is the NotificationService. What it answers is read from Redis for each
+// call: a delete, block or mute counts from the next call on.
+type service struct {
+	pb.UnimplementedNotificationServiceServer
+
+	store   *store
+	hub     *hub
+	cfg     Config
+	metrics *metrics
+}
+
+// ListNotifications implements pb.NotificationServiceServer.
+func (s *service) ListNotifications(ctx context.Context, req *pb.ListNotificationsRequest) (*pb.ListNotificationsResponse, error) {
+	before, err := readPageToken(req.GetUserId(), req.GetPageToken())
+	if err != nil {
+		return nil, err
+	}
+	size := min(int(req.GetPageSize()), maxPageSize)
+	if size <= 0 {
+		size = defaultPageSize
+	}
+	v, err := s.store.view(ctx, req.GetUserId())
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.ListNotificationsResponse{UnreadCount: int32(v.unread)}
+	for _, e := range v.entries {
+		if e.hidden || e.id >= before {
+			continue
+		}
+		if len(resp.GetNotifications()) == size {
+			resp.NextPageToken = pageToken(req.GetUserId(), before)
+			break
+		}
+		resp.Notifications = append(resp.Notifications, e.message())
+		before = e.id
+	}
+	return resp, nil
+}
+
+// GetUnreadCount implements pb.NotificationServiceServer.
+func (s *service) GetUnreadCount(ctx context.Context, req *pb.GetUnreadCountRequest) (*pb.GetUnreadCountResponse, error) {
+	v, err := s.store.view(ctx, req.GetUserId())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GetUnreadCountResponse{UnreadCount: int32(v.unread)}, nil
+}
+
+// MarkRead implements pb.NotificationServiceServer. To mark what is not there, or
+// not any more, succeeds: it is not unread.
+func (s *service) MarkRead(ctx context.Context, req *pb.MarkReadRequest) (*pb.MarkReadResponse, error) {
+	var err error
+	var id event.ID
+	var upTo bool
+	switch what := req.GetWhat().(type) {
+	case *pb.MarkReadRequest_NotificationId:
+		id, err = parseID("notification_id", what.NotificationId)
+	case *pb.MarkReadRequest_UpToNotificationId:
+		upTo = true
+		id, err = parseID("up_to_notification_id", what.UpToNotificationId)
+	default:
+		err = fault.Invalid("what", "must name one notification or the newest of several")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.store.markRead(ctx, req.GetUserId(), id, upTo); err != nil {
+		return nil, err
+	}
+	v, err := s.store.view(ctx, req.GetUserId())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.MarkReadResponse{UnreadCount: int32(v.unread)}, nil
+}
+
+func parseID(field, value string) (event.ID, error) {
+	id, err := event.ParseID(value)
+	if err != nil {
+		return 0, fault.Invalid(field, "is not an id of 19 digits")
+	}
+	return id, nil
+}

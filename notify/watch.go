@@ -1,0 +1,177 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"activityfeed/internal/event"
+	"activityfeed/internal/fault"
+	pb "activityfeed/proto/activityfeed/v1"
+)
+
+var (
+	errStopped = fault.Outage("live notifications are stopping; connect again", errors.New("shutdown"))
+	errSlow    = status.Error(codes.ResourceExhausted,
+		"the stream was cut off: the client does not read; connect again with after_notification_id")
+)
+
+// WatchNotifications implements pb.NotificationServiceServer. The stream ends with
+// UNAVAILABLE when the server stops or the stream cannot begin in time, and with
+// RESOURCE_EXHAUSTED when the client does not read. While Redis is away a stream
+// that has begun stays open; what it missed comes when Redis is back.
+func (s *service) WatchNotifications(
+	req *pb.WatchNotificationsRequest, stream grpc.ServerStreamingServer[pb.WatchNotificationsResponse],
+) error {
+	var after event.ID
+	if req.GetAfterNotificationId() != "" {
+		id, err := parseID("after_notification_id", req.GetAfterNotificationId())
+		if err != nil {
+			return err
+		}
+		after = id
+	}
+	w, err := s.hub.join(req.GetUserId())
+	if err != nil {
+		return err
+	}
+	defer s.hub.leave(w)
+	client := s.newSender(stream)
+	defer close(client.messages)
+
+	ctx := stream.Context()
+	// Only the first view has to come in time.
+	start := time.NewTimer(s.cfg.WatchStart)
+	defer start.Stop()
+	var place *cursor
+	for {
+		select {
+		case v := <-w.views:
+			start.Stop()
+			if place == nil {
+				place = newCursor(v, after, s.cfg.InboxRows)
+			}
+			for _, r := range place.advance(v) {
+				msg := &pb.WatchNotificationsResponse{Notification: r.message(), UnreadCount: int32(v.unread)}
+				if err := client.send(ctx, msg); err != nil {
+					return err
+				}
+			}
+		case err := <-w.failed:
+			return err
+		case <-start.C:
+			return fault.Outage("live notifications are not available now", context.DeadlineExceeded)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.hub.stopped:
+			return errStopped
+		}
+	}
+}
+
+// cursor tells what of an inbox a stream still has to send. Rows are not always
+// added in the order of their ids, so one id is not enough: it remembers what it
+// has met.
+type cursor struct {
+	after event.ID
+	// met are the newest ids met, ascending; ids up to floor count as met.
+	met   []event.ID
+	floor event.ID
+	limit int
+}
+
+// newCursor begins a stream at its first view: after a row that the client has,
+// or, when it has none, after all that is there.
+func newCursor(first view, after event.ID, inboxRows int) *cursor {
+	// Twice the inbox: what was met and forgotten is older than all that an inbox
+	// can still show.
+	c := &cursor{after: after, limit: 2 * inboxRows}
+	if after != 0 {
+		return c
+	}
+	for _, e := range first.entries {
+		c.after = max(c.after, e.id)
+		c.meet(e.id)
+	}
+	return c
+}
+
+// advance returns the rows of a view that are new to the stream, oldest first.
+func (c *cursor) advance(v view) []row {
+	var rows []row
+	for _, e := range slices.Backward(v.entries) {
+		// A late row is new to whoever already had a newer one when it came. A
+		// client that comes back may know it: better twice than never.
+		due := e.id > c.after || (e.id < c.after && e.newest >= c.after)
+		if c.meet(e.id) && due && !e.hidden {
+			rows = append(rows, e.row)
+		}
+	}
+	return rows
+}
+
+// meet returns whether an id was not met before.
+func (c *cursor) meet(id event.ID) bool {
+	i, known := slices.BinarySearch(c.met, id)
+	if known || id <= c.floor {
+		return false
+	}
+	c.met = slices.Insert(c.met, i, id)
+	if over := len(c.met) - c.limit; over > 0 {
+		c.floor = c.met[over-1]
+		c.met = slices.Delete(c.met, 0, over)
+	}
+	return true
+}
+
+// sender hands messages to a stream from a goroutine of its own: Send blocks for
+// as long as a client does not read, and only the end of the call interrupts it.
+type sender struct {
+	messages chan *pb.WatchNotificationsResponse
+	results  chan error
+	limit    time.Duration
+	stopped  <-chan struct{}
+	slow     func()
+}
+
+func (s *service) newSender(stream grpc.ServerStreamingServer[pb.WatchNotificationsResponse]) *sender {
+	c := &sender{
+		messages: make(chan *pb.WatchNotificationsResponse),
+		results:  make(chan error, 1),
+		limit:    s.cfg.SlowClient,
+		stopped:  s.hub.stopped,
+		slow:     s.metrics.slow.Inc,
+	}
+	// The hub waits for it, see join. It ends with the call at the latest.
+	go func() {
+		defer s.hub.streams.Done()
+		for msg := range c.messages {
+			c.results <- stream.Send(msg)
+		}
+	}()
+	return c
+}
+
+// send returns when the message is in the buffers between us and the client, or
+// with the error with which the call has to end.
+func (c *sender) send(ctx context.Context, msg *pb.WatchNotificationsResponse) error {
+	c.messages <- msg // the goroutine waits for it
+	limit := time.NewTimer(c.limit)
+	defer limit.Stop()
+	select {
+	case err := <-c.results:
+		return err
+	case <-limit.C:
+		c.slow()
+		return errSlow
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.stopped:
+		return errStopped
+	}
+}
