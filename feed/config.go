@@ -1,0 +1,117 @@
+package feed
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config sets up a [Feed]. The zero value of every field means its default, so
+// that a configuration of yesterday goes on working.
+type Config struct {
+	// Cap is how many posts the stored list of a home feed keeps; older ones are
+	// pulled from the authors' lists while a user scrolls. Default 800, which is
+	// 8 KB of Redis a feed.
+	Cap int `default:"800" help:"Posts that the stored list of a home feed keeps."`
+	// Slack is how far a list may grow beyond Cap before it is trimmed; it spreads
+	// the cost of a trim over as many pushes. Default a tenth of Cap.
+	Slack int `default:"0" help:"Posts above the cap that are trimmed at once; 0 means a tenth of it."`
+	// ColdAfter is how long a feed that nobody reads stays in memory. It is built
+	// again at the next read. Default 30 days.
+	ColdAfter time.Duration `default:"720h" help:"How long the list of a feed that nobody reads is kept."`
+	// TombstoneTTL is how long a delete or an unfollow is remembered: longer than
+	// anything older may still be on its way. Default 30 days.
+	TombstoneTTL time.Duration `default:"720h" help:"How long deletes and unfollows are remembered against late events."`
+
+	// RedisTimeout bounds every call to Redis, at most 10 s. Default 3 s.
+	RedisTimeout time.Duration `default:"3s" help:"Deadline of one call to Redis."`
+	// Pipelines is how many pipelines of the write side are under way at once in
+	// this process. Default 4: it fills one Redis from two cores.
+	Pipelines int `default:"4" help:"Pipelines to Redis under way at once."`
+	// PipelineSize is about how many commands travel in one pipeline. It is also
+	// the part of a large audience after which others have their turn. Default 500.
+	PipelineSize int `default:"500" help:"Commands in one pipeline to Redis."`
+	// AudienceCache is how many follower ids are kept in memory, at about 80 bytes
+	// each, so that a busy author's are not read again for every post. They are
+	// checked against Redis before each use. Default 250,000; negative means none.
+	AudienceCache int `default:"250000" help:"Follower ids kept in memory, about 80 bytes each; negative: none."`
+
+	// Rebuilds is how many cold feeds this process builds at once. Default 8.
+	Rebuilds int `default:"8" help:"Cold feeds built at once."`
+	// RebuildTimeout bounds the building of one feed, and is how long another
+	// process believes that it is still under way. Default 10 s.
+	RebuildTimeout time.Duration `default:"10s" help:"Deadline for building one cold feed."`
+
+	// Retries is how often a failed event is tried again in place before its lane
+	// backs off. Default 3; negative means never.
+	Retries int `default:"3" help:"Quick retries of an event before its lane backs off; negative: none."`
+	// RetryInitial is the bound of the first delay; it doubles. Default 50 ms.
+	RetryInitial time.Duration `default:"50ms" help:"First delay of a quick retry, doubling."`
+	// RetryMax is the largest delay. Default 1 s.
+	RetryMax time.Duration `default:"1s" help:"Largest delay of a quick retry."`
+	// MaxAttempts is how many deliveries of one event must fail, while its
+	// neighbours succeed, before it goes to poison. Default 8.
+	MaxAttempts int `default:"8" help:"Failed deliveries before an event may be suspected as poison."`
+	// CloseTimeout is how long Run waits for the handlers at the end. It should be
+	// longer than the subscriber's own drain. Default 30 s.
+	CloseTimeout time.Duration `default:"30s" help:"How long a stop waits for events in flight."`
+}
+
+// withDefaults fills what is zero.
+func (c Config) withDefaults() Config {
+	c.Cap = cmp.Or(c.Cap, 800)
+	c.Slack = cmp.Or(c.Slack, max(1, c.Cap/10))
+	c.ColdAfter = cmp.Or(c.ColdAfter, 30*24*time.Hour)
+	c.TombstoneTTL = cmp.Or(c.TombstoneTTL, 30*24*time.Hour)
+	c.RedisTimeout = cmp.Or(c.RedisTimeout, 3*time.Second)
+	c.Pipelines = cmp.Or(c.Pipelines, 4)
+	c.PipelineSize = cmp.Or(c.PipelineSize, 500)
+	c.AudienceCache = cmp.Or(c.AudienceCache, 250_000)
+	c.Rebuilds = cmp.Or(c.Rebuilds, 8)
+	c.RebuildTimeout = cmp.Or(c.RebuildTimeout, 10*time.Second)
+	c.Retries = cmp.Or(c.Retries, 3)
+	c.RetryInitial = cmp.Or(c.RetryInitial, 50*time.Millisecond)
+	c.RetryMax = cmp.Or(c.RetryMax, time.Second)
+	c.MaxAttempts = cmp.Or(c.MaxAttempts, 8)
+	c.CloseTimeout = cmp.Or(c.CloseTimeout, 30*time.Second)
+	return c
+}
+
+// maxCap keeps a list, and the script that writes it, small enough not to hold
+// up the others on one Redis: writing 10,000 entries takes about 1 ms.
+const maxCap = 10_000
+
+// Validate returns all faults of the configuration, joined. Zero values are no
+// faults.
+func (c Config) Validate() error {
+	var errs []error
+	if c.Cap < 0 || c.Cap > maxCap {
+		errs = append(errs, fmt.Errorf("feed: Cap is %d, not in 0..%d", c.Cap, maxCap))
+	}
+	for _, f := range []struct {
+		name  string
+		value int64
+	}{
+		{"Slack", int64(c.Slack)},
+		{"ColdAfter", int64(c.ColdAfter)},
+		{"TombstoneTTL", int64(c.TombstoneTTL)},
+		{"RedisTimeout", int64(c.RedisTimeout)},
+		{"Pipelines", int64(c.Pipelines)},
+		{"PipelineSize", int64(c.PipelineSize)},
+		{"Rebuilds", int64(c.Rebuilds)},
+		{"RebuildTimeout", int64(c.RebuildTimeout)},
+		{"RetryInitial", int64(c.RetryInitial)},
+		{"RetryMax", int64(c.RetryMax)},
+		{"MaxAttempts", int64(c.MaxAttempts)},
+		{"CloseTimeout", int64(c.CloseTimeout)},
+	} {
+		if f.value < 0 {
+			errs = append(errs, fmt.Errorf("feed: %s is negative", f.name))
+		}
+	}
+	if c.RedisTimeout > maxRedisTimeout {
+		errs = append(errs, fmt.Errorf("feed: RedisTimeout is %v, above %v", c.RedisTimeout, maxRedisTimeout))
+	}
+	return errors.Join(errs...)
+}

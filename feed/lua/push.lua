@@ -1,0 +1,45 @@
+-- Pushes a late or repeated post into a home feed that exists: in sorted place
+-- and once. Entries may be out of order by less than the disorder (see doc.go),
+-- so nothing beyond the first entry that is older than that can be a copy.
+-- KEYS: the feed   ARGV: post id, post id minus the disorder
+-- Returns the length of the list, 0 if the feed is cold.
+local key, id, horizon = KEYS[1], ARGV[1], ARGV[2]
+
+-- Looks for the first entry behind which the post belongs, and for a copy.
+local function look()
+  local first, step, before = 0, 16, nil
+  while true do
+    local part = redis.call('LRANGE', key, first, first + step - 1)
+    for _, entry in ipairs(part) do
+      if entry == id then
+        return before, true
+      end
+      -- The sentinel and the marker of a builder are the end of every list.
+      local last = #entry ~= #id
+      if not before and (last or entry < id) then
+        before = entry
+      end
+      if last or entry < horizon then
+        return before, false
+      end
+    end
+    if #part < step then
+      return before, false
+    end
+    first, step = first + step, step * 4
+  end
+end
+
+local before, copy = look()
+if copy then
+  -- A push that hung in a connection may have landed in front of newer ones.
+  redis.call('LREM', key, 0, id)
+  before = look()
+end
+-- Without an entry to stand before, the post is older than all that a trimmed list
+-- holds: a reader finds it in the author's list. Appending it would claim that
+-- everything in between is here.
+if before then
+  redis.call('LINSERT', key, 'BEFORE', before, id)
+end
+return redis.call('LLEN', key)

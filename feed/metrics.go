@@ -1,0 +1,74 @@
+package feed
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics is what an operator sees of the feed; the middleware counts events and
+// failures for all services alike.
+type metrics struct {
+	posts         prometheus.Counter
+	deliveries    prometheus.Counter
+	fanoutSeconds prometheus.Histogram
+	visibleAfter  prometheus.Histogram
+	carefulPushes prometheus.Counter
+	trims         prometheus.Counter
+	rebuilds      *prometheus.CounterVec
+	pulls         prometheus.Counter
+	hydrateMisses prometheus.Counter
+	staleEdges    prometheus.Counter
+	ignored       *prometheus.CounterVec
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	const prefix = "activityfeed_feed_"
+	counter := func(name, help string) prometheus.Counter {
+		return register(reg, prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help}))
+	}
+	seconds := func(name, help string) prometheus.Histogram {
+		return register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: prefix + name, Help: help,
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 20), // 0.5 ms to 4 min
+		}))
+	}
+	return &metrics{
+		posts:         counter("posts_total", "Posts that were pushed to their author's followers."),
+		deliveries:    counter("deliveries_total", "Stored home feeds that a post was pushed into."),
+		fanoutSeconds: seconds("fanout_seconds", "Time from taking a post to having pushed it into every feed."),
+		visibleAfter:  seconds("visible_seconds", "Time from accepting a post to having pushed it into every feed."),
+		carefulPushes: counter("careful_pushes_total", "Pushes of late or repeated posts, which look for their place."),
+		trims:         counter("trims_total", "Home feeds cut to their cap."),
+		rebuilds: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "rebuilds_total",
+			Help: "Cold feeds built at a read, by outcome: built, or dropped by follows again and again.",
+		}, []string{"outcome"})),
+		pulls:         counter("pulls_total", "Parts of home feeds read from the authors' lists: older than the list, or while it was built."),
+		hydrateMisses: counter("hydrate_misses_total", "Ids in a feed without a body. Steady growth means that Redis lost keys."),
+		staleEdges:    counter("stale_edges_total", "Sides of follows, blocks and mutes that came after a newer fact about them."),
+		ignored: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "ignored_total",
+			Help: "Events that were acked without effect, by reason: unknown type, foreign delete.",
+		}, []string{"reason"})),
+	}
+}
+
+// register returns the collector that reg already has under this name, or c. A
+// nil reg means no metrics.
+func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
+	if reg == nil {
+		return c
+	}
+	if err := reg.Register(c); err != nil {
+		var already prometheus.AlreadyRegisteredError
+		if errors.As(err, &already) {
+			if existing, ok := already.ExistingCollector.(C); ok {
+				return existing
+			}
+		}
+		// Two different metrics of one name is a mistake in the code.
+		panic(err)
+	}
+	return c
+}

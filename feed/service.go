@@ -1,0 +1,201 @@
+package feed
+
+import (
+	"context"
+
+	"activityfeed/internal/event"
+	"activityfeed/internal/fault"
+	pb "activityfeed/proto/activityfeed/v1"
+)
+
+// Page sizes of the API, see feed.proto.
+const (
+	usualPage = 20
+	mostPage  = 100
+)
+
+// timeline is what the service needs of the store.
+type timeline interface {
+	// home and older return ids below a cursor, newest first, each once: want at
+	// most, and at least one unless end, which says that there are no more.
+	home(ctx context.Context, user string, cursor event.ID, want int) (ids []event.ID, end bool, err error)
+	older(ctx context.Context, author string, cursor event.ID, want int) (ids []event.ID, end bool, err error)
+	// posts returns the bodies of ids that were not deleted, in their order.
+	posts(ctx context.Context, ids []event.ID) ([]post, error)
+	// viewOf asks what user may see of the authors.
+	viewOf(ctx context.Context, user string, authors []string) (view, error)
+}
+
+// feedService is the read side.
+type feedService struct {
+	pb.UnimplementedFeedServiceServer
+
+	store timeline
+}
+
+// GetHomeFeed reads a page of what the followees of a user posted.
+func (s *feedService) GetHomeFeed(ctx context.Context, req *pb.GetHomeFeedRequest) (*pb.GetHomeFeedResponse, error) {
+	user := req.GetUserId()
+	page, err := s.page(ctx, pageRequest{
+		list: tokenList{kind: "home", user: user}, size: req.GetPageSize(), token: req.GetPageToken(),
+		source: func(cursor event.ID, want int) ([]event.ID, bool, error) {
+			return s.store.home(ctx, user, cursor, want)
+		},
+		visible: func(posts []post) ([]post, error) {
+			authors := authorsOf(posts, user)
+			v, err := s.store.viewOf(ctx, user, authors)
+			return keep(posts, func(p post) bool { return v.home(user, p.author) }), err
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GetHomeFeedResponse{Photos: page.photos, NextPageToken: page.next, HasMore: page.more}, nil
+}
+
+// GetAuthorFeed reads a page of one author's posts; it is empty where one of the
+// two blocks the other.
+func (s *feedService) GetAuthorFeed(ctx context.Context, req *pb.GetAuthorFeedRequest) (*pb.GetAuthorFeedResponse, error) {
+	user, author := req.GetUserId(), req.GetAuthorId()
+	hidden, err := s.hidden(ctx, user, author)
+	if err != nil {
+		return nil, err
+	}
+	page, err := s.page(ctx, pageRequest{
+		list: tokenList{kind: "author", user: user, of: author}, size: req.GetPageSize(), token: req.GetPageToken(),
+		source: func(cursor event.ID, want int) ([]event.ID, bool, error) {
+			if hidden {
+				return nil, true, nil
+			}
+			return s.store.older(ctx, author, cursor, want)
+		},
+		visible: func(posts []post) ([]post, error) { return posts, nil },
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GetAuthorFeedResponse{Photos: page.photos, NextPageToken: page.next, HasMore: page.more}, nil
+}
+
+// GetPost reads one post.
+func (s *feedService) GetPost(ctx context.Context, req *pb.GetPostRequest) (*pb.GetPostResponse, error) {
+	missing := fault.Missing("post %s does not exist", req.GetPostId())
+	id, err := event.ParseID(req.GetPostId())
+	if err != nil {
+		return nil, fault.Invalid("post_id", "post_id is not an id of 19 digits")
+	}
+	posts, err := s.store.posts(ctx, []event.ID{id})
+	if err != nil {
+		return nil, err
+	}
+	if len(posts) == 0 {
+		return nil, missing
+	}
+	hidden, err := s.hidden(ctx, req.GetUserId(), posts[0].author)
+	if err != nil {
+		return nil, err
+	}
+	if hidden {
+		return nil, missing
+	}
+	photo, err := posts[0].unmarshal()
+	if err != nil {
+		return nil, err
+	}
+	return &pb.GetPostResponse{Photo: photo}, nil
+}
+
+// hidden says whether a block stands between the two.
+func (s *feedService) hidden(ctx context.Context, user, author string) (bool, error) {
+	if user == author {
+		return false, nil
+	}
+	v, err := s.store.viewOf(ctx, user, []string{author})
+	return v.blocked[author], err
+}
+
+// pageRequest says what a page is made of.
+type pageRequest struct {
+	list   tokenList
+	size   int32
+	token  string
+	source func(cursor event.ID, want int) (ids []event.ID, end bool, err error)
+	// visible leaves out what the reader must not see.
+	visible func([]post) ([]post, error)
+}
+
+type page struct {
+	photos []*pb.Photo
+	next   string
+	more   bool
+}
+
+// page fills a page: it reads on until it has one post more than asked for, which
+// tells that there are more, or until the source ends.
+func (s *feedService) page(ctx context.Context, req pageRequest) (page, error) {
+	size, err := pageSize(req.size, usualPage, mostPage)
+	if err != nil {
+		return page{}, err
+	}
+	cursor, err := req.list.cursor(req.token)
+	if err != nil {
+		return page{}, err
+	}
+	var found []post
+	for end := false; !end && len(found) <= size; {
+		var ids []event.ID
+		ids, end, err = req.source(cursor, size+1-len(found))
+		if err != nil {
+			return page{}, err
+		}
+		if len(ids) == 0 {
+			break
+		}
+		cursor = ids[len(ids)-1]
+		posts, err := s.store.posts(ctx, ids)
+		if err != nil {
+			return page{}, err
+		}
+		posts, err = req.visible(posts)
+		if err != nil {
+			return page{}, err
+		}
+		found = append(found, posts...)
+	}
+	p := page{more: len(found) > size}
+	if p.more {
+		found = found[:size]
+		p.next = req.list.cursorToken(found[size-1].id)
+	}
+	p.photos = make([]*pb.Photo, len(found))
+	for i, f := range found {
+		if p.photos[i], err = f.unmarshal(); err != nil {
+			return page{}, err
+		}
+	}
+	return p, nil
+}
+
+// authorsOf returns the authors of posts, each once, without the reader.
+func authorsOf(posts []post, reader string) []string {
+	seen := map[string]bool{reader: true}
+	var authors []string
+	for _, p := range posts {
+		if !seen[p.author] {
+			seen[p.author] = true
+			authors = append(authors, p.author)
+		}
+	}
+	return authors
+}
+
+// keep returns the posts that pass, in place.
+func keep(posts []post, pass func(post) bool) []post {
+	kept := posts[:0]
+	for _, p := range posts {
+		if pass(p) {
+			kept = append(kept, p)
+		}
+	}
+	return kept
+}

@@ -1,0 +1,141 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"activityfeed/internal/event"
+)
+
+const (
+	// freshness is how young a post must be for an ordinary push, by the clock of
+	// the consumer; it may also be half as much ahead of that clock.
+	freshness = 60 * time.Second
+	// pushWithin is how long an ordinary push may wait for its pipeline.
+	pushWithin = 10 * time.Second
+	// maxRedisTimeout is the longest that a call to Redis may take.
+	maxRedisTimeout = 10 * time.Second
+	// disorder is the time by which entries of one list can be out of order: one
+	// and a half of freshness, the waiting and the call, and 10 s between the
+	// clocks of two consumers.
+	disorder = 120 * time.Second
+	// clockSkew is how far the clocks of two hosts that accept commands may be
+	// apart: of two facts about one edge within this time the later one in the
+	// log counts, beyond it the one with the newer id.
+	clockSkew = 2 * time.Second
+)
+
+// redisStore keeps the projection. It is safe for concurrent use; what it keeps
+// in memory it checks against Redis.
+type redisStore struct {
+	redis   redis.UniversalClient
+	cfg     Config
+	now     func() time.Time
+	metrics *metrics
+
+	// writes collects the commands of concurrent handlers into large pipelines.
+	writes *batcher
+	// audiences remembers the followers of busy authors.
+	audiences *audienceCache
+	// builds lets one caller build a cold feed for all who wait for it.
+	builds flights
+	// building bounds the builds of this process.
+	building chan struct{}
+}
+
+func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Time, m *metrics) *redisStore {
+	s := &redisStore{
+		redis:     client,
+		cfg:       cfg,
+		now:       now,
+		metrics:   m,
+		audiences: newAudienceCache(cfg.AudienceCache),
+		building:  make(chan struct{}, cfg.Rebuilds),
+	}
+	s.writes = newBatcher(cfg.Pipelines, 2*cfg.PipelineSize, s.exec)
+	return s
+}
+
+// exec sends commands in one pipeline and returns the first error. Commands of
+// one hash tag run in their order; on a cluster the tags run side by side. It
+// answers within the deadline of one call to Redis, and once more that if Redis
+// has to be taught the scripts.
+func (s *redisStore) exec(ctx context.Context, cmds []redis.Cmder) error {
+	err := s.pipeline(ctx, cmds)
+	var again []redis.Cmder
+	for _, cmd := range cmds {
+		if unknownScript(cmd.Err()) {
+			again = append(again, cmd)
+		}
+	}
+	if len(again) == 0 {
+		return err
+	}
+	if err := s.loadScripts(ctx); err != nil {
+		return err
+	}
+	_ = s.pipeline(ctx, again) // firstError sees it
+	return firstError(cmds)
+}
+
+func (s *redisStore) pipeline(ctx context.Context, cmds []redis.Cmder) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.RedisTimeout)
+	defer cancel()
+	p := s.redis.Pipeline()
+	_ = p.BatchProcess(ctx, cmds...) // only queues
+	// The error is the first command's; the others are asked one by one.
+	_, _ = p.Exec(ctx)
+	return firstError(cmds)
+}
+
+// loadScripts teaches Redis the scripts: after a restart or a failover it has
+// forgotten them.
+func (s *redisStore) loadScripts(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.RedisTimeout)
+	defer cancel()
+	for _, script := range allScripts {
+		if err := s.redis.ScriptLoad(ctx, script.source).Err(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func unknownScript(err error) bool {
+	return err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT")
+}
+
+// firstError returns the first failure; a missing key is none.
+func firstError[C redis.Cmder](cmds []C) error {
+	for _, cmd := range cmds {
+		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return err
+		}
+	}
+	return nil
+}
+
+// fresh says whether a post of this id may be pushed without looking.
+func (s *redisStore) fresh(id event.ID) bool {
+	age := s.now().Sub(id.Time())
+	return age < freshness && age > -freshness/2
+}
+
+// shift returns the first id of the moment that is d after an id's, kept within
+// what has 19 digits, so that it compares as a string.
+func shift(id event.ID, d time.Duration) event.ID {
+	const least, most = 1_000_000_000_000_000_000, math.MaxInt64
+	shifted := event.FirstID(id.Time().Add(d))
+	switch {
+	case d > 0 && shifted < id:
+		return most // beyond 63 bits
+	case shifted < least:
+		return least
+	}
+	return shifted
+}

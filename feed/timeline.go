@@ -1,0 +1,157 @@
+package feed
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"activityfeed/internal/event"
+)
+
+// readAhead is how many entries are read beyond those asked for: to reach one
+// that is older than the disorder, as a feed with a post every few minutes does,
+// and to make up for what is hidden.
+const readAhead = 24
+
+// window is a part of a stored home feed.
+type window struct {
+	// state tells what kind of list it is.
+	state listState
+	// entries are the ids that were read, as they lie: nearly sorted, perhaps with
+	// repeats.
+	entries []event.ID
+	// atEnd says that the part reaches the end of the list.
+	atEnd bool
+	// expires is how long the list has to live.
+	expires time.Duration
+}
+
+type listState int
+
+const (
+	// cold: there is no list.
+	cold listState = iota
+	// unfinished: somebody builds it; nothing in it can be relied on.
+	unfinished
+	// partial: it was trimmed; older posts are in the authors' lists only.
+	partial
+	// whole: it reaches the beginning of history.
+	whole
+)
+
+// home returns the ids of a home feed below cursor, newest first, each once: want
+// at most, and at least one unless end, which says that there are no more.
+func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, want int) (ids []event.ID, end bool, err error) {
+	count, built := want+readAhead, false
+	for {
+		w, err := s.read(ctx, user, cursor, count)
+		if err != nil {
+			return nil, false, err
+		}
+		if w.state == cold || w.state == unfinished {
+			if built {
+				break
+			}
+			if err := s.build(ctx, user); err != nil {
+				return nil, false, err
+			}
+			built = true
+			continue
+		}
+		if cursor == noCursor {
+			s.keepWarm(ctx, user, w)
+		}
+		ids, end := w.below(cursor)
+		switch {
+		case len(ids) > want:
+			return ids[:want], false, nil
+		case len(ids) == want || end:
+			return ids, end, nil
+		case w.atEnd && len(ids) > 0:
+			return ids, false, nil
+		}
+		if w.atEnd {
+			break
+		}
+		count *= 4
+	}
+	authors, err := s.sources(ctx, user)
+	if err != nil {
+		return nil, false, err
+	}
+	s.metrics.pulls.Inc()
+	return s.newest(ctx, authors, cursor, want)
+}
+
+// below returns the ids of the window below cursor that are sure to be complete,
+// sorted; end says that nothing is older.
+//
+// An entry can lie in front of a newer one, but only of one that is newer by less
+// than the disorder; doc.go has the proof. So whatever lies deeper in the list, or
+// was cut off, is older than any entry that was read plus the disorder. Of the last
+// three the newest is taken, in case a push that hung in a connection landed there.
+func (w window) below(cursor event.ID) (ids []event.ID, end bool) {
+	end = w.state == whole && w.atEnd
+	var floor event.ID
+	if n := len(w.entries); !end && n > 0 {
+		floor = shift(slices.Max(w.entries[max(0, n-3):]), disorder)
+	}
+	for _, id := range w.entries {
+		if id >= floor && (cursor == noCursor || id < cursor) {
+			ids = append(ids, id)
+		}
+	}
+	return sortedUnique(ids), end
+}
+
+// read reads count entries of a stored feed, from the head or from a place that
+// is surely above cursor.
+func (s *redisStore) read(ctx context.Context, user string, cursor event.ID, count int) (window, error) {
+	bound := ""
+	if cursor != noCursor {
+		bound = shift(cursor, disorder).String()
+	}
+	cmd := readScript.list(ctx, []string{feedKey(user)}, bound, count)
+	if err := s.exec(ctx, []redis.Cmder{cmd}); err != nil {
+		return window{}, redisFault(err, "read feed of %s", user)
+	}
+	return parseWindow(cmd.Val()), nil
+}
+
+func parseWindow(reply []string) window {
+	if len(reply) < 3 {
+		return window{state: cold}
+	}
+	last, ttl, atEnd, entries := reply[0], reply[1], reply[2], reply[3:]
+	w := window{state: partial, atEnd: atEnd == "1", entries: make([]event.ID, 0, len(entries))}
+	switch {
+	case last == sentinel:
+		w.state = whole
+	case strings.HasPrefix(last, markerPrefix):
+		w.state = unfinished
+	}
+	if millis, err := strconv.ParseInt(ttl, 10, 64); err == nil {
+		w.expires = time.Duration(millis) * time.Millisecond
+	}
+	for _, entry := range entries {
+		// What is no id is the sentinel or a marker.
+		if id, err := event.ParseID(entry); err == nil {
+			w.entries = append(w.entries, id)
+		}
+	}
+	return w
+}
+
+// keepWarm puts the expiry of a feed off that is being read. A tenth of the time
+// must have passed first: a write for each read would double the cost of reading.
+func (s *redisStore) keepWarm(ctx context.Context, user string, w window) {
+	if w.expires > s.cfg.ColdAfter*9/10 {
+		return
+	}
+	// A failure costs a rebuild one day, no more.
+	_ = s.exec(ctx, []redis.Cmder{redis.NewBoolCmd(ctx, "pexpire", feedKey(user), s.cfg.ColdAfter.Milliseconds())})
+}
