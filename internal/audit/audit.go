@@ -210,7 +210,10 @@ func (a *auditor) settle(ctx context.Context, group string) error {
 		case err == nil && (least < 0 || lag < least):
 			least, progress = lag, now
 		case now.Sub(progress) >= a.cfg.Patience:
-			return errors.Join(fmt.Errorf("group %s makes no progress and is %d records behind", group, lag), err)
+			if err != nil {
+				return fmt.Errorf("lag of group %s not known for %s: %w", group, a.cfg.Patience, err)
+			}
+			return fmt.Errorf("group %s made no progress for %s and is %d records behind", group, a.cfg.Patience, lag)
 		}
 		if now.Sub(told) >= a.cfg.ProgressInterval {
 			told = now
@@ -269,17 +272,25 @@ func (a *auditor) counts(ctx context.Context) error {
 	}
 }
 
+// stored asks the table, also while it is away.
 func (a *auditor) stored(ctx context.Context) (map[string]int64, error) {
+	for begun := time.Now(); ; {
+		stored, err := a.askStored(ctx)
+		switch {
+		case err == nil && stored == nil:
+			return map[string]int64{}, nil // asked, and there is nothing
+		case err == nil:
+			return stored, nil
+		case time.Since(begun) >= a.cfg.Patience || !pause(ctx, pollInterval):
+			return nil, fmt.Errorf("count stored events: %w", err)
+		}
+	}
+}
+
+func (a *auditor) askStored(ctx context.Context) (map[string]int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.CallTimeout)
 	defer cancel()
-	stored, err := a.deps.Stored(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("count stored events: %w", err)
-	}
-	if stored == nil {
-		stored = map[string]int64{} // asked, and there is nothing
-	}
-	return stored, nil
+	return a.deps.Stored(ctx)
 }
 
 // count puts what the log has into the report and returns it by type.

@@ -382,10 +382,10 @@ func TestAuditGivesUp(t *testing.T) {
 	}{
 		{"when consumers stand still", func(d *Deps, _ func(error)) {
 			d.Lag = lagFunc(func(context.Context, string, string) (int64, error) { return 5, nil })
-		}, []string{"group feed makes no progress and is 5 records behind"}},
+		}, []string{"group feed made no progress for 1m0s and is 5 records behind"}},
 		{"when the lag is not to be had", func(d *Deps, _ func(error)) {
 			d.Lag = lagFunc(func(context.Context, string, string) (int64, error) { return 0, dead })
-		}, []string{"group feed makes no progress", "no broker"}},
+		}, []string{"lag of group feed not known for 1m0s: no broker"}},
 		{"when the replay fails", func(d *Deps, _ func(error)) { d.Tail = deadTail{run: dead} }, []string{"replay the log: no broker"}},
 		{"when the log is away", func(d *Deps, _ func(error)) { d.Tail = deadTail{caughtUp: dead} }, []string{"catch up with the log: nothing came for 1m0s", "no broker"}},
 		{"when the log hangs", func(d *Deps, _ func(error)) { d.Tail = deadTail{} }, []string{"catch up with the log: nothing came for 1m0s"}},
@@ -482,15 +482,20 @@ func (l *fakeLog) add(data proto.Message, key string) {
 	if err != nil {
 		panic(err)
 	}
+	l.accept(e)
+	l.raw(msg)
+}
+
+// accept makes an event known to the feeds that are served.
+func (l *fakeLog) accept(e event.Event) {
 	l.mu.Lock()
-	if p, ok := data.(*pb.PhotoPosted); ok {
+	defer l.mu.Unlock()
+	if p, ok := e.Data.(*pb.PhotoPosted); ok {
 		l.photos[p.Photo.PostId] = p.Photo
 	}
 	if err := l.model.Apply(e); err != nil {
 		panic(err)
 	}
-	l.mu.Unlock()
-	l.raw(msg)
 }
 
 // again appends record i once more.

@@ -73,9 +73,9 @@ func (r Report) Write(out io.Writer) error {
 	}
 	summary.AppendSeparator()
 	summary.AppendRow(table.Row{"records in the log", longrun.Count(r.Records)})
-	summary.AppendRow(table.Row{"of these repeated", longrun.Count(r.Repeats)})
-	summary.AppendRow(table.Row{"of unknown type", longrun.Count(r.Unknown)})
-	summary.AppendRow(table.Row{"unreadable", longrun.Count(r.Bad)})
+	summary.AppendRow(table.Row{"repeated records", longrun.Count(r.Repeats)})
+	summary.AppendRow(table.Row{"records of unknown type", longrun.Count(r.Unknown)})
+	summary.AppendRow(table.Row{"unreadable records", longrun.Count(r.Bad)})
 	summary.AppendRow(table.Row{"elapsed", r.Elapsed.Round(10 * time.Millisecond).String()})
 
 	tables := []table.Writer{summary}

@@ -117,8 +117,7 @@ func (r *run) phase(ctx context.Context, steps []step) error {
 func (r *run) step(ctx context.Context, s step) error {
 	err := r.patience.Do(ctx, func(ctx context.Context) error { return r.call(ctx, s) })
 	if err != nil {
-		users := r.cfg.Graph.Users
-		return fmt.Errorf("%s of %s (target %s, post %d of the plan): %w", names[s.kind], users[s.actor], users[s.target], s.post, err)
+		return fmt.Errorf("%s: %w", r.describe(s), err)
 	}
 	r.done[s.kind].Add(1)
 	r.bar.Add(1)
@@ -129,6 +128,18 @@ func (r *run) step(ctx context.Context, s step) error {
 var names = [kinds]string{
 	kindFollow: "follow", kindUnfollow: "unfollow", kindPost: "post", kindDelete: "delete", kindBlock: "block",
 	kindUnblock: "unblock", kindMute: "mute", kindUnmute: "unmute", kindRead: "read",
+}
+
+func (r *run) describe(s step) string {
+	actor, target := r.cfg.Graph.Users[s.actor], r.cfg.Graph.Users[s.target]
+	switch s.kind {
+	case kindPost, kindDelete:
+		return fmt.Sprintf("%s number %d of the plan, by %s", names[s.kind], s.post, actor)
+	case kindRead:
+		return "read feed of " + actor
+	default:
+		return fmt.Sprintf("%s %s by %s", names[s.kind], target, actor)
+	}
 }
 
 func (r *run) call(ctx context.Context, s step) (err error) {

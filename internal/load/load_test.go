@@ -152,7 +152,7 @@ func TestRunStops(t *testing.T) {
 		fate fate
 		want string
 	}{
-		{"when a command is refused", refuse, "follow of user-"},
+		{"when a command is refused", refuse, "load: follow user-"},
 		{"when the server stays away", failBefore, "gave up after 50ms"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

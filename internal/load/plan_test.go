@@ -2,8 +2,6 @@ package load
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +9,8 @@ import (
 	"buf.build/go/protovalidate"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
+
+	"activityfeed/internal/testenv"
 )
 
 // busy is a setting with a bit of everything.
@@ -160,7 +160,7 @@ func TestRealGraphs(t *testing.T) {
 	} {
 		t.Run(tt.file, func(t *testing.T) {
 			t.Parallel()
-			g, err := ReadFile(shared(t, tt.file))
+			g, err := ReadFile(testenv.SharedData(t, tt.file))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -217,13 +217,4 @@ func starGraph(n uint32) *Graph {
 		}
 	}
 	return g
-}
-
-func shared(t *testing.T, name string) string {
-	t.Helper()
-	path := filepath.Join("..", "..", "..", "shared", "data", name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("needs ../shared/data/%s: %v", name, err)
-	}
-	return path
 }
