@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -37,8 +38,8 @@ func newCircuit(stack ...message.HandlerMiddleware) *circuit {
 	b := middleware.NewBreaker(middleware.BreakerConfig{Name: "feed-redis", Volume: 10, Pause: 5 * time.Second},
 		slog.New(slog.NewTextHandler(&c.log, nil)), c.reg)
 	c.h = func(*message.Message) ([]*message.Message, error) { c.calls++; return nil, c.err }
-	for i := len(stack) - 1; i >= 0; i-- {
-		c.h = stack[i](c.h)
+	for _, layer := range slices.Backward(stack) {
+		c.h = layer(c.h)
 	}
 	c.h = b.Middleware(c.h)
 	return c
@@ -99,7 +100,7 @@ func TestBreakerForgetsOldFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCircuit()
 		for range 20 {
-			c.call(9, down) //nolint:errcheck // counted
+			c.call(9, down) // counted
 			time.Sleep(11 * time.Second)
 		}
 		if got := c.state(t); got != closed {
@@ -112,7 +113,7 @@ func TestBreakerSparesTheEngineAndProbes(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		c := newCircuit()
-		c.call(10, down) //nolint:errcheck // opens it
+		c.call(10, down) // opens it
 		c.calls = 0
 		err := c.call(1000, nil)
 		if c.calls != 0 || fault.KindOf(err) != fault.Unavailable || !errors.Is(err, middleware.ErrBreakerOpen) {
@@ -120,14 +121,14 @@ func TestBreakerSparesTheEngineAndProbes(t *testing.T) {
 		}
 
 		time.Sleep(6 * time.Second)
-		c.call(1000, down) //nolint:errcheck // one probes
+		c.call(1000, down) // one probes
 		if c.calls != 1 || c.state(t) != open {
 			t.Errorf("after a failed probe: %d calls, state %v", c.calls, c.state(t))
 		}
 
 		time.Sleep(6 * time.Second)
 		c.calls = 0
-		c.call(3, fault.Outage("x", context.Canceled)) //nolint:errcheck // says nothing
+		c.call(3, fault.Outage("x", context.Canceled)) // says nothing
 		if c.calls != 3 || c.state(t) != halfOpen {
 			t.Errorf("after cancelled probes: %d calls, state %v, want each to be followed by another", c.calls, c.state(t))
 		}
@@ -153,12 +154,12 @@ func TestBreakerLetsOneProbeThroughAtATime(t *testing.T) {
 				}
 				return nil, down
 			})
-		h(newMessage(subject, "x")) //nolint:errcheck // opens it
+		h(newMessage(subject, "x")) // opens it
 		time.Sleep(2 * time.Second)
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			h(newMessage(subject, "x")) //nolint:errcheck // the probe
+			h(newMessage(subject, "x")) // the probe
 		}()
 		synctest.Wait()
 		if _, err := h(newMessage(subject, "x")); !errors.Is(err, middleware.ErrBreakerOpen) {
@@ -177,7 +178,7 @@ func TestPoisonIsNoProbe(t *testing.T) {
 		p := middleware.NewPoison(middleware.PoisonConfig{Service: "feed"}, topic, discard(), nil)
 		c := newCircuit(p.Permanent)
 		c.h = p.Suspected(c.h)
-		c.call(10, down) //nolint:errcheck // opens it
+		c.call(10, down) // opens it
 		time.Sleep(6 * time.Second)
 		if err := c.call(1, fault.Poison("invalid", errUnknown)); err != nil || len(topic.reasons(t)) != 1 {
 			t.Fatalf("poison in a half-open breaker: %v, letters %v", err, topic.reasons(t))

@@ -40,6 +40,9 @@ func TestLetterSurvivesTheLog(t *testing.T) {
 			want := middleware.NewLetter(original, record.Origin{Topic: "activity", Partition: 3, Offset: 42, LastOffset: 42, Time: at, Attempt: 8})
 			want.Service, want.Reason, want.Error, want.FirstFailure = "feed", "exhausted", "no", at.Add(time.Hour)
 
+			if want.Message().Payload == nil {
+				t.Error("the letter has a null value: compaction would take it for a tombstone")
+			}
 			got, tombstone, err := middleware.ParseLetter(travel(want.Message()))
 			if err != nil || tombstone {
 				t.Fatalf("ParseLetter: tombstone %v, err %v", tombstone, err)

@@ -123,7 +123,7 @@ func TestBatch(t *testing.T) {
 		Keyed  bool
 	}
 	place := func(letters []middleware.Letter) []placed {
-		var got []placed
+		got := make([]placed, 0, len(letters))
 		for _, l := range letters {
 			key, keyed := l.Original.Metadata[record.KeyMetadata]
 			got = append(got, placed{l.ID, l.Origin.Offset, l.Original.Payload == nil, key, keyed})
@@ -202,8 +202,9 @@ func TestIDsThatAreNoneAreNotTrusted(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var got []string
-	for _, l := range topic.letters(t) {
+	letters := topic.letters(t)
+	got := make([]string, 0, len(letters))
+	for _, l := range letters {
 		got = append(got, l.Key())
 	}
 	if diff := cmp.Diff([]string{"activity/0/0", "activity/0/1", "activity/0/2"}, got); diff != "" {
@@ -269,7 +270,7 @@ func TestOutageLeavesNoStrikes(t *testing.T) {
 	p := middleware.NewPoison(middleware.PoisonConfig{Service: "feed", MaxAttempts: 3}, topic, discard(), nil)
 	neighbours := func(n int, err error) {
 		for i := range n {
-			deliver(p, record.Origin{Topic: "activity", Partition: 1, Offset: int64(i), LastOffset: int64(i), Attempt: 1}, newMessage("", "x"), failing(err)) //nolint:errcheck // its outcome is the point
+			deliver(p, record.Origin{Topic: "activity", Partition: 1, Offset: int64(i), LastOffset: int64(i), Attempt: 1}, newMessage("", "x"), failing(err)) // its outcome is the point
 		}
 	}
 	attempt := 0
@@ -337,7 +338,7 @@ func TestMetricsOfManyServicesOnOneRegistry(t *testing.T) {
 		middleware.NewBreaker(middleware.BreakerConfig{Name: service + "-redis"}, discard(), reg)
 		origin := record.Origin{Topic: "activity", Attempt: 2}
 		for _, err := range []error{nil, fault.Poison("invalid", errUnknown), errUnknown, fault.Outage("x", errUnknown), context.Canceled} {
-			deliver(p, origin, newMessage(subject, "x"), failing(err)) //nolint:errcheck // counted below
+			deliver(p, origin, newMessage(subject, "x"), failing(err)) // counted below
 		}
 	}
 	for name, want := range map[string]float64{
@@ -399,4 +400,103 @@ func TestLetterHasItsOwnDeadline(t *testing.T) {
 			t.Errorf("deliver = %v after %v, want an outage after 3 s", err, time.Since(start))
 		}
 	})
+}
+
+// A broker that takes no letters for a while must not use the budget up.
+func TestLettersThatWereNotWrittenCostNothing(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, tt := range []struct {
+			name string
+			err  error
+		}{
+			{"permanent", fault.Poison("invalid", errUnknown)},
+			{"suspected", errUnknown},
+		} {
+			topic := &recorder{failures: 1000}
+			p := middleware.NewPoison(middleware.PoisonConfig{Service: "feed", MaxAttempts: 2}, topic, discard(), nil)
+			for attempt := 1; ; attempt++ {
+				origin := record.Origin{Topic: "activity", Offset: 1, LastOffset: 1, Attempt: attempt}
+				if deliver(p, origin, newMessage("", "x"), failing(tt.err)) == nil {
+					break
+				}
+				if attempt > 1100 {
+					t.Fatalf("%s: not poisoned though the broker is back; %d failures left", tt.name, topic.failures)
+				}
+				if err := deliver(p, record.Origin{}, newMessage(subject, "x"), failing(nil)); err != nil && tt.name == "suspected" {
+					t.Fatal(err)
+				}
+			}
+		}
+	})
+}
+
+// The last word counts: strikes of earlier days do not make an outage poison.
+func TestOutageAfterStrikes(t *testing.T) {
+	t.Parallel()
+	topic := &recorder{failures: 1}
+	p := middleware.NewPoison(middleware.PoisonConfig{Service: "feed", MaxAttempts: 2}, topic, discard(), nil)
+	for attempt, err := range []error{errUnknown, errUnknown, fault.Outage("write", errUnknown)} {
+		origin := record.Origin{Topic: "activity", Offset: 1, LastOffset: 1, Attempt: attempt + 1}
+		if deliver(p, origin, newMessage("", "x"), failing(err)) == nil {
+			t.Errorf("delivery %d was acked", attempt+1)
+		}
+		for range 100 {
+			deliver(p, record.Origin{}, newMessage(subject, "x"), failing(nil))
+		}
+	}
+	if got := topic.reasons(t); len(got) > 0 {
+		t.Errorf("letters = %v, want none", got)
+	}
+}
+
+func TestCancelledMessageIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	topic := &recorder{}
+	p := middleware.NewPoison(middleware.PoisonConfig{Service: "feed"}, topic, discard(), nil)
+	ctx, revoke := context.WithCancel(t.Context())
+	revoke()
+	msg := newMessage(subject, "x")
+	msg.SetContext(ctx)
+	if _, err := p.Suspected(p.Permanent(failing(fault.Poison("invalid", errUnknown))))(msg); err == nil || len(topic.messages) > 0 {
+		t.Errorf("error %v, %d letters, want a nack", err, len(topic.messages))
+	}
+}
+
+// Messages whose partition went elsewhere fail here no more, nor do they succeed:
+// they must not speak against a verdict for ever.
+func TestFailuresOfOthersExpire(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		since time.Duration
+		want  int
+	}{
+		{"neighbours failed just now", time.Minute, 0},
+		{"neighbours failed long ago", 20 * time.Minute, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				topic := &recorder{}
+				p := middleware.NewPoison(middleware.PoisonConfig{Service: "feed", MaxAttempts: 2}, topic, discard(), nil)
+				at := func(offset int64, attempt int) record.Origin {
+					return record.Origin{Topic: "activity", Offset: offset, LastOffset: offset, Attempt: attempt}
+				}
+				for offset := range int64(10) {
+					deliver(p, at(offset, 1), newMessage("", "x"), failing(errUnknown))
+				}
+				time.Sleep(tt.since)
+				for attempt := 1; attempt <= 2; attempt++ {
+					deliver(p, at(99, attempt), newMessage("", "x"), failing(errUnknown))
+					for offset := range int64(100) {
+						deliver(p, at(1000+offset, 1), newMessage("", "x"), failing(nil))
+					}
+				}
+				if got := len(topic.reasons(t)); got != tt.want {
+					t.Errorf("letters = %d, want %d", got, tt.want)
+				}
+			})
+		})
+	}
 }

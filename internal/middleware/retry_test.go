@@ -2,11 +2,13 @@ package middleware_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+	wmiddleware "github.com/ThreeDotsLabs/watermill/message/router/middleware"
 
 	"activityfeed/internal/fault"
 	"activityfeed/internal/middleware"
@@ -27,6 +29,7 @@ func TestRetry(t *testing.T) {
 		{"invalid argument", fault.Invalid("f", "no"), 1},
 		{"not found", fault.Missing("gone"), 1},
 		{"cancelled", fault.Outage("x", context.Canceled), 1},
+		{"panic", fmt.Errorf("handle: %w", wmiddleware.RecoveredPanicError{V: "no"}), 1},
 		{"open breaker", fault.Outage("x", middleware.ErrBreakerOpen), 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -59,7 +62,7 @@ func TestRetryDelaysDiffer(t *testing.T) {
 		for range 20 {
 			start := time.Now()
 			h := middleware.Retry{Attempts: 1, Initial: time.Second}.Middleware(failing(errUnknown))
-			h(newMessage(subject, "x")) //nolint:errcheck // the time counts
+			h(newMessage(subject, "x")) // the time counts
 			delays[time.Since(start)] = true
 		}
 		if len(delays) < 10 {
