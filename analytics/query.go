@@ -37,9 +37,10 @@ func OpenReader(cfg Config) (*Reader, error) {
 func (r *Reader) Close() error { return r.conn.Close() }
 
 // Query runs one statement and prints its result to w: FormatTable, FormatCSV or
-// FormatJSON. The server runs it read-only and refuses whatever writes. Tables of
-// events are read as if everything were merged (FINAL), so counts are exact. A
-// query is bounded by Config.QueryTimeout and Config.QueryMemory.
+// FormatJSON. The server runs it read-only and refuses whatever writes. Tables
+// are read as if everything were merged (FINAL), so plain counts are exact too,
+// and the query is bounded by Config.QueryTimeout and Config.QueryMemory. Where
+// the user's profile is read-only already, that profile has to say all this.
 func (r *Reader) Query(ctx context.Context, w io.Writer, sql, format string) (err error) {
 	sql = strings.TrimRight(sql, "; \t\r\n")
 	if strings.TrimSpace(sql) == "" {
@@ -49,14 +50,8 @@ func (r *Reader) Query(ctx context.Context, w io.Writer, sql, format string) (er
 	if err != nil {
 		return err
 	}
-	// No deadline but a cancel: with a deadline the driver sends a setting, which
-	// a user who is read-only by profile may not do.
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	timer := time.AfterFunc(r.cfg.QueryTimeout, func() {
-		cancel(fmt.Errorf("the query took longer than %v", r.cfg.QueryTimeout))
-	})
-	defer timer.Stop()
+	ctx, done := r.bounded(ctx)
+	defer done()
 	defer func() {
 		if cause := context.Cause(ctx); err != nil && cause != nil {
 			err = fmt.Errorf("analytics: %w", cause)
@@ -76,6 +71,18 @@ func (r *Reader) Query(ctx context.Context, w io.Writer, sql, format string) (er
 		return explain(err)
 	}
 	return nil
+}
+
+// bounded returns a context that ends with ctx, and after QueryTimeout, but has no
+// deadline: with one the driver sends a setting, which a user who is read-only by
+// profile may not do.
+func (r *Reader) bounded(ctx context.Context) (context.Context, func()) {
+	bounded, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	timer := time.AfterFunc(r.cfg.QueryTimeout, func() {
+		cancel(fmt.Errorf("the query took longer than %v", r.cfg.QueryTimeout))
+	})
+	unlink := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
+	return bounded, func() { timer.Stop(); unlink(); cancel(nil) }
 }
 
 // settings asks the server how free we are. A user who is read-only by profile
@@ -111,6 +118,8 @@ func explain(err error) error {
 		return fmt.Errorf("analytics: settings are fixed here, leave out SETTINGS: %w", err)
 	case exception.Code == 164:
 		return fmt.Errorf("analytics: only questions are answered here; this statement writes: %w", err)
+	case exception.Code == 497:
+		return fmt.Errorf("analytics: this user may not do that, only ask: %w", err)
 	case exception.Code == 81:
 		return fmt.Errorf("analytics: the database is not there yet; run the analytics role once: %w", err)
 	}

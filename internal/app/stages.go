@@ -18,13 +18,17 @@ type Part struct {
 	Run  func(ctx context.Context) error
 }
 
+// ErrFinished is what a part returns that has done its work and ends the program.
+var ErrFinished = errors.New("finished")
+
 // RunStages runs the parts of all stages at once. When ctx ends, or any part
 // returns, it stops the stages one after the other in the given order, so that
 // a part can rely on the later stages until its own last moment: commands are
 // answered before the log's publisher goes, consumers drain before the engines do.
 //
-// It returns when every part has stopped, with what the parts returned; a part
-// that returned early without an error is named as one that should not have.
+// It returns when every part has stopped, with what the parts returned. A part
+// that returned early is named as one that should not have, unless it returned
+// ErrFinished.
 func RunStages(ctx context.Context, log *slog.Logger, stages ...[]Part) error {
 	// The parts' contexts do not end with ctx: their turn does it.
 	base := context.WithoutCancel(ctx)
@@ -45,6 +49,11 @@ func RunStages(ctx context.Context, log *slog.Logger, stages ...[]Part) error {
 				if err == nil && stageCtx.Err() == nil {
 					err = errors.New("ended on its own")
 				}
+				if errors.Is(err, ErrFinished) {
+					err = nil
+				} else if err != nil && stageCtx.Err() == nil {
+					log.Error("a part ended, stopping the rest", "part", part.Name, "err", err)
+				}
 				if err != nil {
 					mu.Lock()
 					failures = append(failures, fmt.Errorf("%s: %w", part.Name, err))
@@ -57,10 +66,9 @@ func RunStages(ctx context.Context, log *slog.Logger, stages ...[]Part) error {
 
 	select {
 	case <-ctx.Done():
-		log.Info("stopping")
 	case <-stopping:
-		log.Error("a part ended, stopping the rest")
 	}
+	log.Info("stopping")
 	for i, stage := range running {
 		start := time.Now()
 		stage.cancel()

@@ -53,12 +53,19 @@ func TestRunStagesEndsWithItsFirstPart(t *testing.T) {
 		want string
 	}{
 		{"failure", errors.New("port in use"), "api: port in use"},
+		{"finished", app.ErrFinished, ""},
 		{"silent end", nil, "api: ended on its own"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			ends := app.Part{Name: "api", Run: func(context.Context) error { return tt.err }}
 			err := app.RunStages(t.Context(), slog.New(slog.DiscardHandler), []app.Part{waits}, []app.Part{ends})
+			if tt.want == "" {
+				if err != nil {
+					t.Errorf("RunStages = %v, want nil", err)
+				}
+				return
+			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("RunStages = %v, want %q", err, tt.want)
 			}

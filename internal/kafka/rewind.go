@@ -2,9 +2,11 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 
 	"activityfeed/internal/fault"
 )
@@ -15,6 +17,9 @@ import (
 func (a *Admin) Rewind(ctx context.Context, group, topic string) error {
 	op := fmt.Sprintf("rewind %s on %s", group, topic)
 	committed, err := a.adm.FetchOffsets(ctx, group)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return nil
+	}
 	if err != nil {
 		return fault.Outage(op, err)
 	}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"activityfeed/analytics"
+	"activityfeed/feed"
+	"activityfeed/graph"
+	"activityfeed/internal/app"
+	"activityfeed/internal/event"
+	"activityfeed/internal/kafka"
+	"activityfeed/internal/rpc"
+	"activityfeed/notify"
+	"activityfeed/post"
+)
+
+// consumerConfig are the limits of the subscribers of all services.
+type consumerConfig struct {
+	Window         int           `default:"256" help:"Events that one service handles at the same time."`
+	Tracked        int           `default:"10000" help:"Events that one service holds while an older one is unfinished; what a crash repeats at most."`
+	Drain          time.Duration `default:"10s" help:"How long running handlers may go on at a stop or a rebalance."`
+	MaxBackoff     time.Duration `default:"30s" help:"Longest pause before an event that failed is tried again."`
+	BatchRecords   int           `default:"50000" help:"Events in one insert into ClickHouse at most."`
+	BatchBytes     int           `default:"16777216" help:"Bytes in one insert into ClickHouse at most."`
+	BatchWait      time.Duration `default:"1s" help:"How long an event waits for its batch to fill."`
+	IdempotencyAge time.Duration `default:"24h" hidden:"" help:"How far back idempotency keys are read from the log."`
+}
+
+// addDomains builds the domains of the process's roles. This is the one place
+// where they meet.
+func (s *server) addDomains(publisher *kafka.Publisher) error {
+	feeds, err := s.newFeed(publisher)
+	if err != nil {
+		return err
+	}
+	notifications, err := s.newNotify(publisher)
+	if err != nil {
+		return err
+	}
+	if s.roles.has(roleAPI) {
+		if err := s.addAPI(publisher, feeds, notifications); err != nil {
+			return err
+		}
+	}
+	if s.roles.has(roleFeed) {
+		s.consumers = append(s.consumers, app.Part{Name: roleFeed, Run: feeds.Run})
+	}
+	if s.roles.has(roleNotify) {
+		s.consumers = append(s.consumers, app.Part{Name: roleNotify, Run: notifications.Run})
+	}
+	if s.roles.has(roleAnalytics) && len(s.engines.clickhouse.addr) > 0 {
+		return s.addAnalytics(publisher)
+	}
+	return nil
+}
+
+func (s *server) addAPI(publisher *kafka.Publisher, feeds *feed.Feed, notifications *notify.Notify) error {
+	ids, err := event.NewIDs(s.cfg.Node, time.Now)
+	if err != nil {
+		return err
+	}
+	source := sourceName(s.cfg.Node)
+	tail := kafka.NewTail(kafka.TailConfig{
+		Brokers: s.engines.brokers,
+		Topic:   event.Topic,
+		Since:   time.Now().Add(-s.cfg.Consumer.IdempotencyAge),
+	}, s.log)
+	posts, err := post.New(s.cfg.Post, post.Deps{Log: s.log, Publisher: publisher, Tail: tail, IDs: ids, Now: time.Now, Source: source})
+	if err != nil {
+		return err
+	}
+	graphs, err := graph.New(s.cfg.Graph, graph.Deps{Log: s.log, Publisher: publisher, Follows: feeds, IDs: ids, Source: source})
+	if err != nil {
+		return err
+	}
+	if s.rpc, err = rpc.New(s.cfg.API, s.log, s.metrics); err != nil {
+		return err
+	}
+	posts.Register(s.rpc.Registrar())
+	graphs.Register(s.rpc.Registrar())
+	feeds.Register(s.rpc.Registrar())
+	notifications.Register(s.rpc.Registrar())
+	// Listening comes before serving, so that a taken port is an error at start.
+	listener, err := net.Listen("tcp", s.cfg.API.Addr)
+	if err != nil {
+		return fmt.Errorf("gRPC port: %w", err)
+	}
+	s.engines.endpoints.API = listener.Addr().String()
+	s.frontend = append(s.frontend, app.Part{Name: "gRPC", Run: func(ctx context.Context) error { return s.rpc.Serve(ctx, listener) }})
+	s.backend = append(s.backend, app.Part{Name: "post", Run: posts.Run})
+	return nil
+}
+
+func (s *server) newFeed(publisher message.Publisher) (*feed.Feed, error) {
+	main, retry, err := s.subscribers(roleFeed, nil)
+	if err != nil {
+		return nil, err
+	}
+	return feed.New(s.cfg.Feed, feed.Deps{
+		Log: s.log.With("service", roleFeed), Redis: s.engines.redis, Publisher: publisher,
+		Subscriber: main, RetrySubscriber: retry, Metrics: s.metrics, Now: time.Now,
+	})
+}
+
+func (s *server) newNotify(publisher message.Publisher) (*notify.Notify, error) {
+	main, retry, err := s.subscribers(roleNotify, nil)
+	if err != nil {
+		return nil, err
+	}
+	return notify.New(s.cfg.Notify, notify.Deps{
+		Log: s.log.With("service", roleNotify), Redis: s.engines.redis, Publisher: publisher,
+		Subscriber: main, RetrySubscriber: retry, Metrics: s.metrics, Now: time.Now,
+	})
+}
+
+func (s *server) addAnalytics(publisher message.Publisher) error {
+	c := s.cfg.Consumer
+	main, retry, err := s.subscribers(roleAnalytics, &kafka.BatchConfig{MaxRecords: c.BatchRecords, MaxBytes: c.BatchBytes, MaxWait: c.BatchWait})
+	if err != nil {
+		return err
+	}
+	cfg := s.cfg.Analytics
+	cfg.Addr, cfg.Database = strings.Join(s.engines.clickhouse.addr, ","), s.engines.clickhouse.database
+	cfg.Username, cfg.Password = s.engines.clickhouse.username, s.engines.clickhouse.password
+	sink, err := analytics.New(cfg, analytics.Deps{
+		Log: s.log.With("service", roleAnalytics), Publisher: publisher,
+		Subscriber: main, RetrySubscriber: retry, Metrics: s.metrics, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	s.consumers = append(s.consumers, app.Part{Name: roleAnalytics, Run: sink.Run})
+	return nil
+}
+
+// subscribers returns a service's two sources: the log, in the consumer group
+// of the service's name, and its own replayed poison.
+func (s *server) subscribers(service string, batch *kafka.BatchConfig) (log, retry *kafka.Subscriber, err error) {
+	cfg := kafka.SubscriberConfig{
+		Brokers:        s.engines.brokers,
+		ClientID:       "activityfeed-" + service,
+		Group:          service,
+		MaxInFlight:    s.cfg.Consumer.Window,
+		MaxTracked:     s.cfg.Consumer.Tracked,
+		Drain:          s.cfg.Consumer.Drain,
+		MaxNackBackoff: s.cfg.Consumer.MaxBackoff,
+		Batch:          batch,
+	}
+	if log, err = kafka.NewSubscriber(cfg, s.log, s.metrics); err != nil {
+		return nil, nil, err
+	}
+	cfg.Group, cfg.Batch = retryGroup(service), nil
+	retry, err = kafka.NewSubscriber(cfg, s.log, s.metrics)
+	return log, retry, err
+}
+
+// retryGroup reads a service's retry topic, apart from the log's group: a
+// rebalance of one must not stop the other.
+func retryGroup(service string) string { return service + ".retry" }
+
+// rewindLostProjections makes consumers read the log from its beginning when
+// their store is empty: an in-process Redis, a wiped folder, a new cluster.
+func (s *server) rewindLostProjections(ctx context.Context) error {
+	if s.engines.redis == nil {
+		return nil
+	}
+	for _, service := range []string{roleFeed, roleNotify} {
+		if s.roles.has(service) {
+			if err := s.rewindIfLost(ctx, service); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

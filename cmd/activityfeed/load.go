@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"activityfeed/internal/event"
+	"activityfeed/internal/kafka"
+	"activityfeed/internal/load"
+)
+
+// loadCmd replays a social graph and posts through the public API.
+type loadCmd struct {
+	Target target      `embed:""`
+	Graph  string      `required:"" help:"Edge list, plain or gzip: 'a b' means a follows b." placeholder:"FILE" type:"existingfile"`
+	Load   load.Config `embed:""`
+}
+
+// loadConnections is enough for the calls of one machine to spread over the
+// server's connections.
+const loadConnections = 4
+
+// Run sends the plan.
+func (c *loadCmd) Run(ctx context.Context, con *console) error {
+	e, err := c.Target.resolve()
+	if err != nil {
+		return err
+	}
+	cfg := c.Load
+	cfg.Terminal = con.progressIsLive()
+	if cfg.Graph, err = load.ReadFile(c.Graph); err != nil {
+		return err
+	}
+	fmt.Fprintf(con.out, "%s: %d users, %d follows\n", c.Graph, len(cfg.Graph.Users), len(cfg.Graph.Follows))
+	conns, err := load.Dial(e.API, loadConnections, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer conns.Close()
+	clients := conns.Clients()
+	if len(e.Kafka) > 0 {
+		admin, err := kafka.NewAdmin(e.Kafka)
+		if err != nil {
+			return err
+		}
+		defer admin.Close()
+		clients.Settle = func(ctx context.Context) error { return waitForConsumers(ctx, admin, roleFeed) }
+	}
+	_, err = load.Run(ctx, cfg, clients, con.err)
+	return err
+}
+
+// waitForConsumers returns when the services have done everything in the log.
+func waitForConsumers(ctx context.Context, admin *kafka.Admin, services ...string) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var behind int64
+		for _, service := range services {
+			lag, err := admin.Lag(ctx, service, event.Topic)
+			if err != nil {
+				return err
+			}
+			behind += lag
+		}
+		if behind == 0 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%d events behind: %w", behind, ctx.Err())
+		}
+	}
+}

@@ -1,0 +1,71 @@
+// Command activityfeed is the whole backend in one binary: the gRPC services,
+// the three consumers and their engines, and the tools around them.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"activityfeed/internal/app"
+	"activityfeed/internal/embedded"
+)
+
+// cli is the command line. Every flag can also be given as an environment
+// variable, ACTIVITYFEED_ and the flag's name in capitals: --data-dir is
+// ACTIVITYFEED_DATA_DIR.
+type cli struct {
+	Log app.LogConfig `embed:"" prefix:"log-" group:"Logging"`
+
+	Serve  serveCmd  `cmd:"" help:"Run the services: all of them, or the roles that you name."`
+	Demo   demoCmd   `cmd:"" help:"Show one photo's way through the whole system, then stop."`
+	Load   loadCmd   `cmd:"" help:"Replay a social graph and posts through the API."`
+	Audit  auditCmd  `cmd:"" help:"Compare every feed with its definition."`
+	SQL    sqlCmd    `cmd:"" name:"sql" help:"Ask the analytics tables a question."`
+	Poison poisonCmd `cmd:"" help:"Look at, replay or drop events that a service could not process."`
+	Bench  benchCmd  `cmd:"" help:"Measure this system beside the ceilings of its engines."`
+}
+
+func main() {
+	// The embedded ClickHouse is this binary, started again as a child.
+	embedded.RunChild()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "activityfeed:", err)
+		os.Exit(1)
+	}
+}
+
+// run parses the command line and runs the command. Results go to stdout, logs
+// and progress to stderr.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	var c cli
+	parser, err := kong.New(&c,
+		kong.Name("activityfeed"),
+		kong.Description("A self-hosted activity-feed backend: post a photo, and followers' feeds, analytics and notifications know of it once."),
+		kong.DefaultEnvars("ACTIVITYFEED"),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.UsageOnError(),
+		kong.Writers(stdout, stderr),
+	)
+	if err != nil {
+		return err
+	}
+	command, err := parser.Parse(args)
+	if err != nil {
+		return err
+	}
+	log, err := app.NewLogger(stderr, c.Log)
+	if err != nil {
+		return err
+	}
+	command.BindTo(ctx, (*context.Context)(nil))
+	return command.Run(&console{out: stdout, err: stderr, log: log, logConfig: c.Log})
+}

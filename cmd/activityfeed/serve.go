@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"activityfeed/analytics"
+	"activityfeed/feed"
+	"activityfeed/graph"
+	"activityfeed/internal/app"
+	"activityfeed/internal/event"
+	"activityfeed/internal/kafka"
+	"activityfeed/internal/rpc"
+	"activityfeed/notify"
+	"activityfeed/post"
+)
+
+// serveCmd runs the services.
+type serveCmd struct {
+	Roles []string `default:"all" help:"What this process does: all, or some of api, feed, analytics, notify."`
+	Node  int      `default:"0" help:"Number of this process among those that accept commands, 0 to 1023: it keeps their ids apart."`
+	Ops   string   `default:"127.0.0.1:9091" help:"Address of the operator's port: /metrics, /livez, /readyz."`
+
+	Engines   engineFlags      `embed:""`
+	API       rpc.Config       `embed:"" prefix:"api-" group:"API"`
+	Post      post.Config      `embed:"" prefix:"post-" group:"API"`
+	Graph     graph.Config     `embed:"" prefix:"graph-" group:"API"`
+	Consumer  consumerConfig   `embed:"" prefix:"consumer-" group:"Consumers"`
+	Feed      feed.Config      `embed:"" prefix:"feed-" group:"Feed"`
+	Analytics analytics.Config `embed:"" prefix:"analytics-" group:"Analytics"`
+	Notify    notify.Config    `embed:"" prefix:"notify-" group:"Notify"`
+}
+
+// Run serves until the process is told to stop.
+func (c *serveCmd) Run(ctx context.Context, con *console) error {
+	srv, err := newServer(ctx, *c, con.log)
+	if err != nil {
+		return err
+	}
+	srv.greet(con)
+	return srv.run(ctx)
+}
+
+// defaultServeConfig returns the configuration of `serve` with no flags, on free
+// ports and in a folder of the caller's.
+func defaultServeConfig(dataDir string) (serveCmd, error) {
+	var c serveCmd
+	parser, err := kong.New(&c, kong.Exit(func(int) {}))
+	if err != nil {
+		return c, err
+	}
+	_, err = parser.Parse([]string{"--data-dir", dataDir, "--api-addr", "127.0.0.1:0", "--ops", "127.0.0.1:0"})
+	return c, err
+}
+
+// server is one process of the system: its engines and the parts of its roles.
+type server struct {
+	cfg     serveCmd
+	roles   roleSet
+	log     *slog.Logger
+	metrics *prometheus.Registry
+	engines *engines
+	admin   *kafka.Admin
+
+	rpc *rpc.Server
+	ops *app.Ops
+	// What runs, in the order in which it is stopped.
+	frontend, backend, consumers []app.Part
+	closers                      []func() error
+}
+
+// newServer opens the engines and builds the parts of the roles. Nothing
+// consumes or serves before run.
+func newServer(ctx context.Context, cfg serveCmd, log *slog.Logger) (*server, error) {
+	roles, err := parseRoles(cfg.Roles)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{cfg: cfg, roles: roles, log: log, metrics: prometheus.NewRegistry()}
+	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if s.engines, err = openEngines(ctx, cfg.Engines, roles, log); err != nil {
+		return nil, err
+	}
+	if err := s.build(ctx); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *server) build(ctx context.Context) error {
+	var err error
+	if s.admin, err = kafka.NewAdmin(s.engines.brokers); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, func() error { s.admin.Close(); return nil })
+	if err := s.makeTopics(ctx); err != nil {
+		return err
+	}
+	if err := s.rewindLostProjections(ctx); err != nil {
+		return err
+	}
+	publisher, err := kafka.NewPublisher(kafka.PublisherConfig{Brokers: s.engines.brokers, ClientID: "activityfeed"}, s.log)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, publisher.Close)
+	if err := s.addDomains(publisher); err != nil {
+		return err
+	}
+	s.ops, err = app.NewOps(s.cfg.Ops, s.metrics, s.ready, s.log)
+	if err != nil {
+		return err
+	}
+	s.engines.endpoints.Ops = s.ops.Addr()
+	return s.engines.endpoints.write(s.cfg.Engines.DataDir)
+}
+
+// run runs the parts until ctx ends or one of them does, stops them in order
+// and closes the engines last. Extra parts stop first.
+func (s *server) run(ctx context.Context, extra ...app.Part) error {
+	defer s.close()
+	operator := []app.Part{{Name: "operator's port", Run: s.ops.Run}}
+	return app.RunStages(ctx, s.log, extra, s.frontend, s.backend, s.consumers, operator)
+}
+
+func (s *server) close() {
+	for _, closer := range slices.Backward(s.closers) {
+		if err := closer(); err != nil {
+			s.log.Warn("closing", "err", err)
+		}
+	}
+	s.engines.close(s.log)
+}
+
+func (s *server) endpoints() endpoints { return s.engines.endpoints }
+
+// services are the consumers of this process, by consumer group.
+func (s *server) services() []string {
+	var names []string
+	for _, role := range []string{roleFeed, roleAnalytics, roleNotify} {
+		if s.roles.has(role) && (role != roleAnalytics || len(s.engines.clickhouse.addr) > 0) {
+			names = append(names, role)
+		}
+	}
+	return names
+}
+
+// makeTopics makes what the roles read and write, and waits for the brokers.
+func (s *server) makeTopics(ctx context.Context) error {
+	topics := map[string]kafka.TopicConfig{
+		event.Topic: {Partitions: s.cfg.Engines.Partitions, Replicas: s.cfg.Engines.Replicas},
+	}
+	for _, service := range []string{roleFeed, roleAnalytics, roleNotify} {
+		for _, topic := range []string{event.PoisonTopic(service), event.RetryTopic(service)} {
+			topics[topic] = kafka.TopicConfig{Partitions: 1, Replicas: s.cfg.Engines.Replicas}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := s.admin.EnsureTopics(ctx, topics); err != nil {
+		return fmt.Errorf("make the topics: %w", err)
+	}
+	return nil
+}
+
+// caughtUp waits until the consumers of this process have done everything that
+// is in the log.
+func (s *server) caughtUp(ctx context.Context) error {
+	return waitForConsumers(ctx, s.admin, s.services()...)
+}
+
+// ready says whether the log and Redis answer.
+func (s *server) ready(ctx context.Context) error {
+	var problems []error
+	if err := s.admin.Ping(ctx); err != nil {
+		problems = append(problems, fmt.Errorf("log: %w", err))
+	}
+	if s.engines.redis != nil {
+		if err := s.engines.redis.Ping(ctx).Err(); err != nil {
+			problems = append(problems, fmt.Errorf("redis: %w", err))
+		}
+	}
+	return errors.Join(problems...)
+}
+
+// greet says what runs where, and what to try.
+func (s *server) greet(con *console) {
+	e := s.endpoints()
+	fmt.Fprintf(con.out, "activityfeed is up (pid %d), roles %v\n", os.Getpid(), []string(s.roles))
+	line := func(name string, value any) { fmt.Fprintf(con.out, "  %-12s %v\n", name, value) }
+	if e.API != "" {
+		line("gRPC", e.API)
+	}
+	line("operator", "http://"+e.Ops+"/metrics")
+	line("log", e.Kafka)
+	if len(e.Redis) > 0 {
+		line("Redis", e.Redis)
+	}
+	if len(e.ClickHouse.Addr) > 0 {
+		line("ClickHouse", e.ClickHouse.Addr)
+	}
+	line("data", s.cfg.Engines.DataDir)
+	fmt.Fprintf(con.out, "Try, in another terminal:\n  activityfeed load --graph FILE --data-dir %[1]s\n  activityfeed sql --data-dir %[1]s \"SELECT event_type, count() FROM events GROUP BY 1\"\nCtrl-C stops it in order.\n", s.cfg.Engines.DataDir)
+}
