@@ -1,0 +1,245 @@
+package notify
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"activityfeed/internal/embedded"
+	"activityfeed/internal/event"
+	"activityfeed/internal/testenv"
+	pb "activityfeed/proto/activityfeed/v1"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+// onEveryRedis runs a test against the in-memory stand-in, a real Redis, and a
+// real Redis in cluster mode, which refuses commands across hash tags.
+func onEveryRedis(t *testing.T, test func(t *testing.T, client redis.UniversalClient)) {
+	t.Helper()
+	for name, open := range map[string]func(t testing.TB) redis.UniversalClient{
+		"miniredis": miniRedis, "redis": realRedis, "cluster": clusterRedis,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t))
+		})
+	}
+}
+
+func miniRedis(t testing.TB) redis.UniversalClient {
+	return dial(t, testenv.MiniRedis(t).Addr())
+}
+
+func realRedis(t testing.TB) redis.UniversalClient {
+	return dial(t, testenv.Redis(t))
+}
+
+func dial(t testing.TB, addr string) redis.UniversalClient {
+	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// clusterRedis is a cluster of one node with all slots.
+func clusterRedis(t testing.TB) redis.UniversalClient {
+	t.Helper()
+	// The default bus port, 10,000 above the other one, may not exist.
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bus := l.Addr().(*net.TCPAddr).Port
+	l.Close()
+	server := testenv.RedisServer(t, embedded.RedisConfig{NoPersist: true, Settings: map[string]string{
+		"cluster-enabled": "yes", "cluster-port": fmt.Sprint(bus),
+	}})
+	node := dial(t, server.Addr())
+	if err := node.Do(t.Context(), "cluster", "addslotsrange", 0, 16383).Err(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the cluster to be ready", func() bool {
+		info, _ := node.Do(t.Context(), "cluster", "info").Text()
+		return strings.Contains(info, "cluster_state:ok")
+	})
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{server.Addr()}, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+// await polls what another process decides; everything of ours gives signals.
+func await(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	limit := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			t.Fatalf("waited 20 s for %s", what)
+		}
+	}
+}
+
+// clock is a clock that the test moves.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func newClock() *clock { return &clock{at: time.Now().Truncate(time.Millisecond)} }
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+// world is a Notify with a clock, and ids by that clock.
+type world struct {
+	t testing.TB
+	*Notify
+	clock *clock
+	ids   *event.IDs
+}
+
+func newWorld(t testing.TB, client redis.UniversalClient, cfg Config) *world {
+	t.Helper()
+	clock := newClock()
+	n, err := New(cfg, Deps{Log: testenv.Logger(t), Redis: client, Now: clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, err := event.NewIDs(7, clock.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &world{t: t, Notify: n, clock: clock, ids: ids}
+}
+
+// event makes an event that happens now.
+func (w *world) event(data proto.Message) event.Event {
+	w.clock.advance(time.Millisecond)
+	return event.Event{ID: w.ids.Next(), Time: w.clock.now(), Source: "test", Data: data}
+}
+
+// handle gives an event to the handler, as the router would.
+func (w *world) handle(e event.Event) {
+	w.t.Helper()
+	msg, err := event.Encode(e)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	msg.SetContext(context.Background())
+	if err := w.handler.handle(msg); err != nil {
+		w.t.Fatalf("handle(%s %v) = %v", e.Type(), e.Data, err)
+	}
+}
+
+// happen makes an event and handles it twice: the second time changes nothing.
+func (w *world) happen(data proto.Message) event.ID {
+	w.t.Helper()
+	e := w.event(data)
+	w.handle(e)
+	w.handle(e)
+	return e.ID
+}
+
+// inbox returns what a user sees, newest first: "post ann 1", "mention bob 2 read".
+func (w *world) inbox(user string) []string {
+	w.t.Helper()
+	resp, err := w.service.ListNotifications(context.Background(), &pb.ListNotificationsRequest{UserId: user, PageSize: 100})
+	if err != nil {
+		w.t.Fatalf("ListNotifications(%s) = %v", user, err)
+	}
+	rows := []string{}
+	for _, n := range resp.GetNotifications() {
+		rows = append(rows, line(n))
+	}
+	return rows
+}
+
+// line is a notification as the tests write it.
+func line(n *pb.Notification) string {
+	s := kindLabel(n.GetType()) + " " + n.GetActorId()
+	if n.GetPostId() != "" {
+		s += " " + n.GetPostId()[15:]
+	}
+	if n.GetRead() {
+		s += " read"
+	}
+	return s
+}
+
+// unread returns a user's count.
+func (w *world) unread(user string) int {
+	w.t.Helper()
+	resp, err := w.service.GetUnreadCount(context.Background(), &pb.GetUnreadCountRequest{UserId: user})
+	if err != nil {
+		w.t.Fatalf("GetUnreadCount(%s) = %v", user, err)
+	}
+	return int(resp.GetUnreadCount())
+}
+
+// postID makes the id of the n-th post of a test; its last digits are n.
+func postID(n int) string { return fmt.Sprintf("150000000000000%04d", n) }
+
+func posted(author string, n int, mentions ...string) *pb.PhotoPosted {
+	return &pb.PhotoPosted{Photo: &pb.Photo{
+		PostId:     postID(n),
+		AuthorId:   author,
+		Media:      []*pb.Media{{Url: "https://img.example/1.jpg", Width: 1, Height: 1}},
+		Mentions:   mentions,
+		CreateTime: timestamppb.Now(),
+	}}
+}
+
+func deleted(author string, n int) *pb.PhotoDeleted {
+	return &pb.PhotoDeleted{AuthorId: author, PostId: postID(n)}
+}
+
+const (
+	levelUnset = pb.NotificationLevel_NOTIFICATION_LEVEL_UNSPECIFIED
+	levelNo    = pb.NotificationLevel_NOTIFICATION_LEVEL_NONE
+	levelEvery = pb.NotificationLevel_NOTIFICATION_LEVEL_ALL
+)
+
+func followed(follower, followee string, level pb.NotificationLevel) *pb.UserFollowed {
+	return &pb.UserFollowed{FollowerId: follower, FolloweeId: followee, NotificationLevel: level}
+}
+
+func unfollowed(follower, followee string) *pb.UserUnfollowed {
+	return &pb.UserUnfollowed{FollowerId: follower, FolloweeId: followee}
+}
+
+func blocked(actor, target string) *pb.UserBlocked {
+	return &pb.UserBlocked{ActorId: actor, TargetId: target}
+}
+
+func unblocked(actor, target string) *pb.UserUnblocked {
+	return &pb.UserUnblocked{ActorId: actor, TargetId: target}
+}
+
+func muted(actor, target string) *pb.UserMuted {
+	return &pb.UserMuted{ActorId: actor, TargetId: target}
+}
+
+func unmuted(actor, target string) *pb.UserUnmuted {
+	return &pb.UserUnmuted{ActorId: actor, TargetId: target}
+}
