@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -215,10 +216,10 @@ func TestPagesThatBreakTheContract(t *testing.T) {
 			log := newFakeLog(t, follow("bob", "ann"), posted("ann", 4), posted("ann", 5), posted("bob", 6))
 			f := newFakeFeed(t, log)
 			f.pages = func(req *pb.GetHomeFeedRequest) (*page, error) {
-				if req.UserId != "bob" {
+				if req.GetUserId() != "bob" {
 					return nil, nil
 				}
-				return tt.pages(req.PageToken)
+				return tt.pages(req.GetPageToken())
 			}
 			report, err := Run(t.Context(), Config{PageSize: 2}, f.deps(nil), io.Discard)
 			if err != nil {
@@ -436,7 +437,10 @@ func TestConfigValidate(t *testing.T) {
 
 // told writes differences as "user kind post author: reason", with numbers for posts.
 func told(differences []Difference) []string {
-	var lines []string
+	if len(differences) == 0 {
+		return nil
+	}
+	lines := make([]string, 0, len(differences))
 	for _, d := range differences {
 		line := fmt.Sprintf("%s %s", d.User, d.Kind)
 		if d.PostID != "" {
@@ -491,7 +495,7 @@ func (l *fakeLog) accept(e event.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p, ok := e.Data.(*pb.PhotoPosted); ok {
-		l.photos[p.Photo.PostId] = p.Photo
+		l.photos[p.GetPhoto().GetPostId()] = p.GetPhoto()
 	}
 	if err := l.model.Apply(e); err != nil {
 		panic(err)
@@ -568,6 +572,7 @@ func (l *fakeLog) CaughtUp(ctx context.Context) error {
 // fakeFeed serves the feeds of a fakeLog over the wire, and cheats as it is told.
 type fakeFeed struct {
 	pb.UnimplementedFeedServiceServer
+
 	log  *fakeLog
 	conn *grpc.ClientConn
 	t    *testing.T
@@ -616,11 +621,11 @@ func (f *fakeFeed) GetHomeFeed(ctx context.Context, req *pb.GetHomeFeedRequest) 
 			return resp, err
 		}
 	}
-	from, _ := strconv.Atoi(req.PageToken)
-	home := f.home(ctx, req.UserId, from == 0)
-	to := min(from+int(req.PageSize), len(home))
+	from, _ := strconv.Atoi(req.GetPageToken())
+	home := f.home(ctx, req.GetUserId(), from == 0)
+	to := min(from+int(req.GetPageSize()), len(home))
 	resp := &pb.GetHomeFeedResponse{Photos: home[from:to], HasMore: to < len(home)}
-	if resp.HasMore {
+	if resp.GetHasMore() {
 		resp.NextPageToken = fmt.Sprint(to)
 	}
 	return resp, nil
@@ -655,11 +660,7 @@ func (f *fakeFeed) reads() int {
 func (f *fakeFeed) forget() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var users []string
-	for user := range f.homes {
-		users = append(users, user)
-	}
-	slices.Sort(users)
+	users := slices.Sorted(maps.Keys(f.homes))
 	clear(f.homes)
 	return users
 }
@@ -691,6 +692,7 @@ func (d deadTail) CaughtUp(ctx context.Context) error {
 // deadFeed answers every read with a code, and with an empty feed for OK.
 type deadFeed struct {
 	pb.FeedServiceClient
+
 	code codes.Code
 }
 

@@ -56,9 +56,15 @@ func (c Config) Validate() error {
 		name  string
 		value int64
 	}{
-		{"users", int64(c.Users)}, {"depth", int64(c.Depth)}, {"page size", int64(c.PageSize)}, {"workers", int64(c.Workers)},
-		{"rounds", int64(c.Rounds)}, {"examples", int64(c.Examples)}, {"call timeout", int64(c.CallTimeout)},
-		{"patience", int64(c.Patience)}, {"progress interval", int64(c.ProgressInterval)},
+		{"users", int64(c.Users)},
+		{"depth", int64(c.Depth)},
+		{"page size", int64(c.PageSize)},
+		{"workers", int64(c.Workers)},
+		{"rounds", int64(c.Rounds)},
+		{"examples", int64(c.Examples)},
+		{"call timeout", int64(c.CallTimeout)},
+		{"patience", int64(c.Patience)},
+		{"progress interval", int64(c.ProgressInterval)},
 	} {
 		if n.value < 0 {
 			faults = append(faults, fmt.Errorf("audit: %s: %d is negative", n.name, n.value))

@@ -79,13 +79,14 @@ func consume(t *testing.T, brokers []string, served *fakeLog) func() {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var handlers sync.WaitGroup
-	var subscribers []*kafka.Subscriber
-	for _, group := range []string{"feed", "analytics"} {
+	groups := []string{"feed", "analytics"}
+	subscribers := make([]*kafka.Subscriber, len(groups))
+	for i, group := range groups {
 		s, err := kafka.NewSubscriber(kafka.SubscriberConfig{Brokers: brokers, Group: group, CommitInterval: 50 * time.Millisecond}, testenv.Logger(t), prometheus.NewRegistry())
 		if err != nil {
 			t.Fatal(err)
 		}
-		subscribers = append(subscribers, s)
+		subscribers[i] = s
 		messages, err := s.Subscribe(ctx, event.Topic)
 		if err != nil {
 			t.Fatal(err)
@@ -114,6 +115,7 @@ func consume(t *testing.T, brokers []string, served *fakeLog) func() {
 type writeSide struct {
 	pb.PostServiceClient
 	pb.GraphServiceClient
+
 	publisher *kafka.Publisher
 	ids       *event.IDs
 }
@@ -129,36 +131,36 @@ func (w *writeSide) publish(ctx context.Context, data proto.Message) error {
 
 func (w *writeSide) PostPhoto(ctx context.Context, r *pb.PostPhotoRequest, _ ...grpc.CallOption) (*pb.PostPhotoResponse, error) {
 	id := w.ids.Next()
-	photo := &pb.Photo{PostId: id.String(), AuthorId: r.UserId, Media: r.Media, Caption: r.Caption, Mentions: r.Mentions, CreateTime: timestamppb.New(id.Time())}
+	photo := &pb.Photo{PostId: id.String(), AuthorId: r.GetUserId(), Media: r.GetMedia(), Caption: r.GetCaption(), Mentions: r.GetMentions(), CreateTime: timestamppb.New(id.Time())}
 	return &pb.PostPhotoResponse{Photo: photo}, w.publish(ctx, &pb.PhotoPosted{Photo: photo})
 }
 
 func (w *writeSide) DeletePhoto(ctx context.Context, r *pb.DeletePhotoRequest, _ ...grpc.CallOption) (*pb.DeletePhotoResponse, error) {
-	return &pb.DeletePhotoResponse{}, w.publish(ctx, &pb.PhotoDeleted{AuthorId: r.UserId, PostId: r.PostId})
+	return &pb.DeletePhotoResponse{}, w.publish(ctx, &pb.PhotoDeleted{AuthorId: r.GetUserId(), PostId: r.GetPostId()})
 }
 
 func (w *writeSide) Follow(ctx context.Context, r *pb.FollowRequest, _ ...grpc.CallOption) (*pb.FollowResponse, error) {
-	return &pb.FollowResponse{}, w.publish(ctx, follow(r.UserId, r.TargetId))
+	return &pb.FollowResponse{}, w.publish(ctx, follow(r.GetUserId(), r.GetTargetId()))
 }
 
 func (w *writeSide) Unfollow(ctx context.Context, r *pb.UnfollowRequest, _ ...grpc.CallOption) (*pb.UnfollowResponse, error) {
-	return &pb.UnfollowResponse{}, w.publish(ctx, unfollow(r.UserId, r.TargetId))
+	return &pb.UnfollowResponse{}, w.publish(ctx, unfollow(r.GetUserId(), r.GetTargetId()))
 }
 
 func (w *writeSide) Block(ctx context.Context, r *pb.BlockRequest, _ ...grpc.CallOption) (*pb.BlockResponse, error) {
-	return &pb.BlockResponse{}, w.publish(ctx, block(r.UserId, r.TargetId))
+	return &pb.BlockResponse{}, w.publish(ctx, block(r.GetUserId(), r.GetTargetId()))
 }
 
 func (w *writeSide) Unblock(ctx context.Context, r *pb.UnblockRequest, _ ...grpc.CallOption) (*pb.UnblockResponse, error) {
-	return &pb.UnblockResponse{}, w.publish(ctx, unblock(r.UserId, r.TargetId))
+	return &pb.UnblockResponse{}, w.publish(ctx, unblock(r.GetUserId(), r.GetTargetId()))
 }
 
 func (w *writeSide) Mute(ctx context.Context, r *pb.MuteRequest, _ ...grpc.CallOption) (*pb.MuteResponse, error) {
-	return &pb.MuteResponse{}, w.publish(ctx, mute(r.UserId, r.TargetId))
+	return &pb.MuteResponse{}, w.publish(ctx, mute(r.GetUserId(), r.GetTargetId()))
 }
 
 func (w *writeSide) Unmute(ctx context.Context, r *pb.UnmuteRequest, _ ...grpc.CallOption) (*pb.UnmuteResponse, error) {
-	return &pb.UnmuteResponse{}, w.publish(ctx, unmute(r.UserId, r.TargetId))
+	return &pb.UnmuteResponse{}, w.publish(ctx, unmute(r.GetUserId(), r.GetTargetId()))
 }
 
 // testWriter shows a report in the test's log.

@@ -67,28 +67,48 @@ func TestModel(t *testing.T) {
 	}{
 		{"nobody", nil, nil, map[int]string{1: "an author whom the log does not know"}},
 		{"own posts, newest first", []proto.Message{posted("ann", 1), posted("ann", 2)}, []int{2, 1}, nil},
-		{"followees' posts, not those of strangers", []proto.Message{posted("bob", 1), follow("ann", "bob"), posted("cid", 2), posted("bob", 3)}, []int{3, 1},
-			map[int]string{2: "an author whom they do not follow", 3: "a post by an author whom they follow", 9: "an author whom the log does not know"}},
+		{
+			"followees' posts, not those of strangers",
+			[]proto.Message{posted("bob", 1), follow("ann", "bob"), posted("cid", 2), posted("bob", 3)},
+			[]int{3, 1},
+			map[int]string{2: "an author whom they do not follow", 3: "a post by an author whom they follow", 9: "an author whom the log does not know"},
+		},
 		{"a follow is no follow back", []proto.Message{follow("bob", "ann"), posted("bob", 1)}, nil, nil},
 		{"following twice is following once", []proto.Message{follow("ann", "bob"), follow("ann", "bob"), posted("bob", 1), unfollow("ann", "bob")}, nil, nil},
 		{"unfollow without follow, and follow anew", []proto.Message{unfollow("ann", "bob"), posted("bob", 1), follow("ann", "bob"), unfollow("ann", "bob"), follow("ann", "bob")}, []int{1}, nil},
 		{"following oneself changes nothing", []proto.Message{follow("ann", "ann"), posted("ann", 1)}, []int{1}, nil},
-		{"deleted by its author", []proto.Message{follow("ann", "bob"), posted("bob", 1), posted("bob", 2), deleted("bob", 1)}, []int{2},
-			map[int]string{1: "deleted by its author"}},
+		{
+			"deleted by its author",
+			[]proto.Message{follow("ann", "bob"), posted("bob", 1), posted("bob", 2), deleted("bob", 1)},
+			[]int{2},
+			map[int]string{1: "deleted by its author"},
+		},
 		{"another user's delete does nothing", []proto.Message{follow("ann", "bob"), posted("bob", 1), deleted("eve", 1)}, []int{1}, nil},
 		{"a post that comes again after its delete stays deleted", []proto.Message{posted("ann", 1), deleted("ann", 1), posted("ann", 1)}, nil, nil},
 		{"a delete that comes first counts", []proto.Message{deleted("ann", 1), posted("ann", 1)}, nil, nil},
 		{"a stranger's delete that comes first does not", []proto.Message{deleted("eve", 1), posted("ann", 1)}, []int{1}, nil},
 		{"a repeated post is there once", []proto.Message{posted("ann", 1), posted("ann", 1)}, []int{1}, nil},
 		{"a post that comes late is in its place", []proto.Message{posted("ann", 1), posted("ann", 3), posted("ann", 2)}, []int{3, 2, 1}, nil},
-		{"blocked by the reader", []proto.Message{follow("ann", "bob"), posted("bob", 1), block("ann", "bob"), posted("ann", 2)}, []int{2},
-			map[int]string{1: "an author whom they blocked", 2: "their own post"}},
-		{"blocked by the author", []proto.Message{follow("ann", "bob"), posted("bob", 1), block("bob", "ann")}, nil,
-			map[int]string{1: "an author who blocked them"}},
+		{
+			"blocked by the reader",
+			[]proto.Message{follow("ann", "bob"), posted("bob", 1), block("ann", "bob"), posted("ann", 2)},
+			[]int{2},
+			map[int]string{1: "an author whom they blocked", 2: "their own post"},
+		},
+		{
+			"blocked by the author",
+			[]proto.Message{follow("ann", "bob"), posted("bob", 1), block("bob", "ann")},
+			nil,
+			map[int]string{1: "an author who blocked them"},
+		},
 		{"unblocked again, the follow lives on", []proto.Message{follow("ann", "bob"), posted("bob", 1), block("ann", "bob"), unblock("ann", "bob")}, []int{1}, nil},
 		{"each side's own block", []proto.Message{follow("ann", "bob"), posted("bob", 1), block("ann", "bob"), block("bob", "ann"), unblock("ann", "bob")}, nil, nil},
-		{"muted by the reader", []proto.Message{follow("ann", "bob"), posted("bob", 1), mute("ann", "bob")}, nil,
-			map[int]string{1: "an author whom they muted"}},
+		{
+			"muted by the reader",
+			[]proto.Message{follow("ann", "bob"), posted("bob", 1), mute("ann", "bob")},
+			nil,
+			map[int]string{1: "an author whom they muted"},
+		},
 		{"muted by the author changes nothing", []proto.Message{follow("ann", "bob"), posted("bob", 1), mute("bob", "ann")}, []int{1}, nil},
 		{"unmuted again", []proto.Message{follow("ann", "bob"), posted("bob", 1), mute("ann", "bob"), unmute("ann", "bob")}, []int{1}, nil},
 	} {
@@ -99,8 +119,8 @@ func TestModel(t *testing.T) {
 			for i, data := range tt.events {
 				if p, ok := data.(*pb.PhotoPosted); ok {
 					for n := range 9 {
-						if p.Photo.PostId == id(n).String() {
-							authors[n] = p.Photo.AuthorId
+						if p.GetPhoto().GetPostId() == id(n).String() {
+							authors[n] = p.GetPhoto().GetAuthorId()
 						}
 					}
 				}

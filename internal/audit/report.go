@@ -146,7 +146,7 @@ func newTable(columns ...string) table.Writer {
 func compareCounts(before, after, stored map[string]int64) []EventCount {
 	types := maps.Clone(after)
 	maps.Copy(types, stored)
-	var counts []EventCount
+	counts := make([]EventCount, 0, len(types))
 	for _, name := range slices.Sorted(maps.Keys(types)) {
 		c := EventCount{Type: name, Log: after[name]}
 		if stored != nil {

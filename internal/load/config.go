@@ -12,7 +12,7 @@ import (
 
 // Config says what a run does. Its tags are those of the command line.
 type Config struct {
-	// Graph is who follows whom. Required.
+	// Graph is who follows whom. Required by Run.
 	Graph *Graph `kong:"-"`
 	// Terminal draws a moving progress bar; false prints plain lines.
 	Terminal bool `kong:"-"`
@@ -65,7 +65,8 @@ var notificationLevels = map[string]pb.NotificationLevel{
 	"all":     pb.NotificationLevel_NOTIFICATION_LEVEL_ALL,
 }
 
-// Validate returns all faults of the settings, joined.
+// Validate returns all faults of the settings, joined. The graph is looked at by
+// Run: the command line validates settings before it has read one.
 func (c Config) Validate() error {
 	var faults []error
 	add := func(wrong bool, format string, args ...any) {
@@ -73,7 +74,6 @@ func (c Config) Validate() error {
 			faults = append(faults, fmt.Errorf("load: "+format, args...))
 		}
 	}
-	add(c.Graph == nil, "a graph is required")
 	add(c.Graph != nil && c.Posts > 0 && len(c.Graph.Users) == 0, "an empty graph has nobody to post")
 	add(c.Posts < 0, "posts: %d is negative", c.Posts)
 	for _, share := range []struct {

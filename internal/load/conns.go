@@ -59,9 +59,9 @@ func (c *Conns) NewStream(ctx context.Context, desc *grpc.StreamDesc, method str
 
 // Close closes all connections.
 func (c *Conns) Close() error {
-	var faults []error
-	for _, conn := range c.conns {
-		faults = append(faults, conn.Close())
+	faults := make([]error, len(c.conns))
+	for i, conn := range c.conns {
+		faults[i] = conn.Close()
 	}
 	return errors.Join(faults...)
 }

@@ -63,12 +63,12 @@ func photo(cfg Config, author, n uint32) *pb.PostPhotoRequest {
 	}
 	if rng.Float64() < mentioning && len(users) > 1 {
 		for range 1 + rng.IntN(maxMentions) {
-			if u := users[rng.IntN(len(users))]; u != req.UserId && !slices.Contains(req.Mentions, u) {
+			if u := users[rng.IntN(len(users))]; u != req.GetUserId() && !slices.Contains(req.GetMentions(), u) {
 				req.Mentions = append(req.Mentions, u)
 			}
 		}
 	}
-	req.Caption = caption(rng, subject, req.Mentions)
+	req.Caption = caption(rng, subject, req.GetMentions())
 	return req
 }
 

@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -35,6 +36,9 @@ type Clients struct {
 // a setting is wrong, when the server refuses a command, when it is away for longer
 // than Config.Patience, or when ctx ends.
 func Run(ctx context.Context, cfg Config, clients Clients, out io.Writer) (Result, error) {
+	if cfg.Graph == nil {
+		return Result{}, errors.New("load: a graph is required")
+	}
 	if err := cfg.Validate(); err != nil {
 		return Result{}, err
 	}

@@ -193,7 +193,7 @@ func TestConfigValidate(t *testing.T) {
 	}{
 		{"zero values are defaults", Config{Graph: g}, nil},
 		{"everything wrong", Config{Posts: -1, Deletes: -0.1, Warm: 2, NotificationLevel: "some", Workers: -1, Patience: -1, CallTimeout: -1, ProgressInterval: -1}, []string{
-			"a graph is required", "posts: -1", "deletes: -0.1", "warm: 2", `level: "some"`, "workers: -1", "patience: -1ns", "call timeout: -1ns", "progress interval: -1ns",
+			"posts: -1", "deletes: -0.1", "warm: 2", `level: "some"`, "workers: -1", "patience: -1ns", "call timeout: -1ns", "progress interval: -1ns",
 		}},
 		{"nobody to post", Config{Graph: &Graph{}, Posts: 1}, []string{"nobody to post"}},
 	} {
@@ -209,6 +209,14 @@ func TestConfigValidate(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestRunNeedsAGraph(t *testing.T) {
+	t.Parallel()
+	_, err := Run(t.Context(), Config{}, Clients{}, new(bytes.Buffer))
+	if err == nil || !strings.Contains(err.Error(), "a graph is required") {
+		t.Errorf("Run(no graph) = %v, want an error that says so", err)
 	}
 }
 
@@ -305,11 +313,11 @@ func (f *fakeServer) fact(req proto.Message) error {
 func (f *fakeServer) PostPhoto(_ context.Context, req *pb.PostPhotoRequest) (*pb.PostPhotoResponse, error) {
 	resp := &pb.PostPhotoResponse{}
 	return resp, f.accept(req, func() {
-		if resp.Photo = f.photos[req.IdempotencyKey]; resp.Photo != nil {
+		if resp.Photo = f.photos[req.GetIdempotencyKey()]; resp.GetPhoto() != nil {
 			return
 		}
-		resp.Photo = &pb.Photo{PostId: f.ids.Next().String(), AuthorId: req.UserId, Media: req.Media, Caption: req.Caption, Mentions: req.Mentions}
-		f.photos[req.IdempotencyKey] = resp.Photo
+		resp.Photo = &pb.Photo{PostId: f.ids.Next().String(), AuthorId: req.GetUserId(), Media: req.GetMedia(), Caption: req.GetCaption(), Mentions: req.GetMentions()}
+		f.photos[req.GetIdempotencyKey()] = resp.GetPhoto()
 		f.facts = append(f.facts, req)
 	})
 }
@@ -370,7 +378,7 @@ func (f *fakeServer) check(t *testing.T, cfg Config) {
 		if photo == nil {
 			t.Fatalf("post %d is lost", n)
 		}
-		r.ids[n], _ = event.ParseID(photo.PostId)
+		r.ids[n], _ = event.ParseID(photo.GetPostId())
 	}
 	catcher := &catcher{}
 	r.clients = Clients{Post: pb.NewPostServiceClient(catcher), Graph: pb.NewGraphServiceClient(catcher), Feed: pb.NewFeedServiceClient(catcher)}
@@ -424,9 +432,9 @@ func key(req proto.Message) string {
 func partition(req proto.Message) string {
 	switch r := req.(type) {
 	case *pb.FollowRequest:
-		return r.TargetId
+		return r.GetTargetId()
 	case *pb.UnfollowRequest:
-		return r.TargetId
+		return r.GetTargetId()
 	case interface{ GetUserId() string }:
 		return r.GetUserId()
 	}

@@ -182,11 +182,12 @@ const horizon = 1 << 60
 type schedule struct{ timed []timedStep }
 
 type timedStep struct {
-	at uint64
 	step
+
+	at uint64
 }
 
-func (s *schedule) at(t uint64, st step) { s.timed = append(s.timed, timedStep{t, st}) }
+func (s *schedule) at(t uint64, st step) { s.timed = append(s.timed, timedStep{st, t}) }
 
 // add puts a step at a random time after another one and returns the time.
 func (s *schedule) add(rng *rand.Rand, after uint64, st step) uint64 {

@@ -125,19 +125,19 @@ func TestContentIsValid(t *testing.T) {
 		if err := protovalidate.Validate(req); err != nil {
 			t.Fatalf("photo %d: %v\n%v", n, err, req)
 		}
-		if want := fmt.Sprintf("load/3/%d", n); req.IdempotencyKey != want {
-			t.Errorf("photo %d has key %q, want %q", n, req.IdempotencyKey, want)
+		if want := fmt.Sprintf("load/3/%d", n); req.GetIdempotencyKey() != want {
+			t.Errorf("photo %d has key %q, want %q", n, req.GetIdempotencyKey(), want)
 		}
-		for _, m := range req.Media {
-			if len(m.Blurhash) != 28 {
-				t.Errorf("photo %d has blurhash %q, want 28 characters", n, m.Blurhash)
+		for _, m := range req.GetMedia() {
+			if len(m.GetBlurhash()) != 28 {
+				t.Errorf("photo %d has blurhash %q, want 28 characters", n, m.GetBlurhash())
 			}
 		}
-		captions[req.Caption] = true
-		if len(req.Mentions) > 0 {
+		captions[req.GetCaption()] = true
+		if len(req.GetMentions()) > 0 {
 			mentioned++
-			if !strings.Contains(req.Caption, "@"+req.Mentions[0]) {
-				t.Errorf("photo %d mentions %v and says %q", n, req.Mentions, req.Caption)
+			if !strings.Contains(req.GetCaption(), "@"+req.GetMentions()[0]) {
+				t.Errorf("photo %d mentions %v and says %q", n, req.GetMentions(), req.GetCaption())
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package longrun
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -159,7 +160,7 @@ func Rate(n int64, elapsed time.Duration) float64 {
 
 // Count writes n with a comma at the thousands: 870,161.
 func Count(n int64) string {
-	digits := fmt.Sprint(n)
+	digits := strconv.FormatInt(n, 10)
 	sign := ""
 	if n < 0 {
 		sign, digits = "-", digits[1:]
