@@ -22,6 +22,7 @@ const (
 // service is GraphService. Its requests have passed the rules of graph.proto.
 type service struct {
 	pb.UnimplementedGraphServiceServer
+
 	graph *Graph
 }
 

@@ -122,33 +122,37 @@ func (p *Post) answerLookups(ctx context.Context) {
 	}
 }
 
-// remember puts a fact with an idempotency key into the index.
+// remember puts a fact with an idempotency key into the index. It never fails: a
+// record that says nothing here is not ours to report.
 func (p *Post) remember(msg *message.Message) error {
+	if key, a, ok := keyedPhoto(msg); ok {
+		p.index.add(key, a, p.deps.Now())
+	}
+	return nil
+}
+
+// keyedPhoto reads a photo that was posted with an idempotency key. It looks at the
+// header first: most of the log has none, and need not be decoded.
+func keyedPhoto(msg *message.Message) (key keyHash, a attempt, ok bool) {
 	idempotencyKey := event.IdempotencyKeyOf(msg)
 	if idempotencyKey == "" {
-		return nil
+		return key, a, false
 	}
 	e, err := event.Decode(msg)
 	if err != nil {
-		// Not ours to report: the consumers whose work it is put it aside.
-		return nil
+		return key, a, false
 	}
-	posted, ok := e.Data.(*pb.PhotoPosted)
-	if !ok {
-		return nil
+	posted, isPhoto := e.Data.(*pb.PhotoPosted)
+	if !isPhoto {
+		return key, a, false
 	}
 	photo := posted.GetPhoto()
-	post, err := event.ParseID(photo.GetPostId())
-	if err != nil {
-		return nil
+	post, idErr := event.ParseID(photo.GetPostId())
+	content, contentErr := contentOf(photo)
+	if idErr != nil || contentErr != nil {
+		return key, a, false
 	}
-	content, err := contentOf(photo)
-	if err != nil {
-		return nil
-	}
-	key := keyOf(photo.GetAuthorId(), idempotencyKey)
-	p.index.add(key, attempt{post: post, event: e.ID, content: content}, p.deps.Now())
-	return nil
+	return keyOf(photo.GetAuthorId(), idempotencyKey), attempt{post: post, event: e.ID, content: content}, true
 }
 
 // keyHash stands for a user's idempotency key, contentHash for what a photo shows.

@@ -57,7 +57,7 @@ func TestIdempotencyKey(t *testing.T) {
 			return l.start(t)
 		}, keyed("k"), false, 2},
 		{"another caption", nil, keyed("k", otherCaption), true, 1},
-		{"another order of mentions", nil, keyed("k", func(r *pb.PostPhotoRequest) { slices.Reverse(r.Mentions) }), true, 1},
+		{"another order of mentions", nil, keyed("k", func(r *pb.PostPhotoRequest) { slices.Reverse(r.GetMentions()) }), true, 1},
 		{"another picture", nil, keyed("k", func(r *pb.PostPhotoRequest) { r.Media[0].Width++ }), true, 1},
 		{"another caption on a new instance", func(t *testing.T, l *logOf, n *node, _ *pb.Photo) *node {
 			n.stop()
@@ -85,7 +85,9 @@ func TestIdempotencyKey(t *testing.T) {
 			resp, err := n.PostPhoto(t.Context(), tt.second)
 			switch {
 			case tt.invalid:
-				wantInvalid(t, err, "idempotency_key")
+				if !namesField(err, "idempotency_key") {
+					t.Errorf("second command: %v", err)
+				}
 			case err != nil:
 				t.Fatal(err)
 			case tt.facts == 1:
@@ -176,9 +178,10 @@ func TestRetryAfterAPublishOfUnknownOutcome(t *testing.T) {
 			}
 			l.clock.advance(tt.between)
 			resp, err := n.PostPhoto(t.Context(), tt.second)
-			if tt.invalid {
-				wantInvalid(t, err, "idempotency_key")
-			} else if err != nil {
+			switch {
+			case tt.invalid && !namesField(err, "idempotency_key"):
+				t.Errorf("retry: %v", err)
+			case !tt.invalid && err != nil:
 				t.Fatal(err)
 			}
 			if tt.lands == "late" {

@@ -82,6 +82,7 @@ type attempts struct {
 
 type unsettled struct {
 	attempt
+
 	until time.Time
 }
 

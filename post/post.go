@@ -21,7 +21,7 @@ type publisher interface {
 	PublishContext(ctx context.Context, topic string, msgs ...*message.Message) error
 }
 
-// tail follows the log from at least Config.IdempotencyWindow ago.
+// tail follows the log from Config.IdempotencyWindow ago, or from before that.
 type tail interface {
 	// Run calls fn with each record, those of a partition in their order, until
 	// ctx ends.

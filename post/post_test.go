@@ -15,6 +15,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/fault"
+	pb "activityfeed/proto/activityfeed/v1"
 )
 
 var someTime = time.Date(2026, 11, 22, 10, 20, 30, 0, time.UTC)
@@ -280,6 +282,39 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("New() = %v, want it to name %q", err, want)
 				}
+			}
+		})
+	}
+}
+
+// Whoever calls past internal/rpc meets the rules of the facts, in the words of
+// the request.
+func TestServiceValidatesByItself(t *testing.T) {
+	t.Parallel()
+	s := service{post: newPost(t, &brokenTail{})}
+	for _, tt := range []struct {
+		name  string
+		call  func() error
+		field string
+	}{
+		{"user", func() error {
+			_, err := s.PostPhoto(t.Context(), &pb.PostPhotoRequest{UserId: "a b", Media: []*pb.Media{{Url: "https://x/y", Width: 1, Height: 1}}})
+			return err
+		}, "user_id"},
+		{"picture", func() error {
+			_, err := s.PostPhoto(t.Context(), &pb.PostPhotoRequest{UserId: "ann", Media: []*pb.Media{{Url: "https://x/y", Width: 1}}})
+			return err
+		}, "media[0].height"},
+		{"delete", func() error {
+			_, err := s.DeletePhoto(t.Context(), &pb.DeletePhotoRequest{UserId: "", PostId: "1570000000000000000"})
+			return err
+		}, "user_id"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			err := tt.call()
+			if f := fault.Of(err); f == nil || f.Kind != fault.InvalidArgument || f.Field != tt.field {
+				t.Errorf("error = %v, want INVALID_ARGUMENT on %s", err, tt.field)
 			}
 		})
 	}

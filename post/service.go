@@ -16,6 +16,7 @@ import (
 // service is PostService. Its requests have passed the rules of post.proto.
 type service struct {
 	pb.UnimplementedPostServiceServer
+
 	post *Post
 }
 

@@ -71,7 +71,8 @@ func (s *Server) endWithServer(srv any, stream grpc.ServerStream, _ *grpc.Stream
 // contextStream is a stream with another context.
 type contextStream struct {
 	grpc.ServerStream
-	ctx context.Context
+
+	ctx context.Context //nolint:containedctx // a stream's context is a method of the stream
 }
 
 func (s contextStream) Context() context.Context { return s.ctx }
@@ -92,6 +93,7 @@ func (c check) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 
 type checkedStream struct {
 	grpc.ServerStream
+
 	method string
 	check  check
 }

@@ -33,6 +33,7 @@ type service struct {
 	pb.UnimplementedPostServiceServer
 	pb.UnimplementedGraphServiceServer
 	pb.UnimplementedNotificationServiceServer
+
 	del   func(ctx context.Context) error
 	watch func(ctx context.Context) error
 }
@@ -438,6 +439,7 @@ func TestValidationNamesTheField(t *testing.T) {
 		}, []string{"mentions[0]", "mentions[1]", "mentions[2]", "mentions[3]", "mentions[4]", "mentions[5]", "mentions[6]", "mentions[7]", "mentions[8]", "mentions[9]"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			st := status.Convert(tt.call())
 			if st.Code() != codes.InvalidArgument {
 				t.Fatalf("status = %v, want %s", st, codes.InvalidArgument)

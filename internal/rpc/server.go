@@ -36,7 +36,7 @@ type Server struct {
 	health *health.Server
 
 	// ending is done when streams have to end; endStreams gives it its cause.
-	ending     context.Context
+	ending     context.Context //nolint:containedctx // no call's context: a signal to all of them
 	endStreams context.CancelCauseFunc
 
 	started atomic.Bool

@@ -69,8 +69,9 @@ func TestReflectionListsServices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var names []string
-	for _, s := range resp.GetListServicesResponse().GetService() {
+	services := resp.GetListServicesResponse().GetService()
+	names := make([]string, 0, len(services))
+	for _, s := range services {
 		names = append(names, s.GetName())
 	}
 	for _, want := range []string{"activityfeed.v1.PostService", "grpc.health.v1.Health"} {

@@ -105,8 +105,9 @@ func invalidField(field, message string) *status.Status {
 // violationsStatus turns the findings of protovalidate into INVALID_ARGUMENT.
 func violationsStatus(msg proto.Message, invalid *protovalidate.ValidationError) *status.Status {
 	fields := msg.ProtoReflect().Descriptor().Fields()
-	var violations []*errdetails.BadRequest_FieldViolation
-	for _, v := range invalid.Violations[:min(len(invalid.Violations), maxViolations)] {
+	found := invalid.Violations[:min(len(invalid.Violations), maxViolations)]
+	violations := make([]*errdetails.BadRequest_FieldViolation, 0, len(found))
+	for _, v := range found {
 		field, message := protovalidate.FieldPathString(v.Proto.GetField()), v.Proto.GetMessage()
 		if field == "" {
 			// A rule over the whole message has no path. By our convention its
