@@ -111,9 +111,16 @@ func (c *clock) advance(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
+// failer is what helpers need of a test: testing's or rapid's.
+type failer interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
 // world is a Notify with a clock, and ids by that clock.
 type world struct {
-	t testing.TB
+	t failer
 	*Notify
 	clock *clock
 	ids   *event.IDs
