@@ -1,0 +1,92 @@
+package analytics
+
+import (
+	"context"
+	"strconv"
+	"sync/atomic"
+	"testing"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+
+	"activityfeed/internal/event"
+	"activityfeed/internal/record"
+)
+
+// The sink against what it stands on: the same rows by clickhouse-go alone, row
+// by row as its documentation shows, without a log, a decode or a token. Run both:
+//
+//	go test ./analytics -run xxx -bench Rows -benchtime 50x
+const benchRows = 10_000
+
+// benchEvents are a third posts and two thirds follows.
+func benchEvents() []event.Event {
+	all := make([]event.Event, benchRows)
+	for n := range all {
+		user, other := "user"+strconv.Itoa(n*7919%5000), "user"+strconv.Itoa(n*104729%5000)
+		if n%3 == 0 {
+			all[n] = photo(n, user)
+		} else {
+			all[n] = follow(n, user, other)
+		}
+	}
+	return all
+}
+
+func BenchmarkRowsBySink(b *testing.B) {
+	table := newTable(b)
+	s, _ := newSink(b, table.store())
+	payload := batchOf(b, 1, recordsOf(b, 0, benchEvents()...)...).Payload
+	var offset atomic.Int64
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			first := offset.Add(benchRows)
+			msg := message.NewMessage("", payload)
+			// Another place each time, or the token would drop it.
+			msg.SetContext(record.WithOrigin(b.Context(), record.Origin{
+				Topic: event.Topic, TopicID: strconv.FormatInt(first, 10), Offset: first, LastOffset: first + benchRows - 1, Attempt: 1,
+			}))
+			if err := s.handleBatch(msg); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)*benchRows/b.Elapsed().Seconds(), "rows/s")
+}
+
+func BenchmarkRowsByDriver(b *testing.B) {
+	table := newTable(b)
+	r := &rows{}
+	for i, e := range benchEvents() {
+		if err := r.add(e, record.Record{Offset: int64(i)}, record.Origin{Topic: event.Topic}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	b.RunParallel(func(p *testing.PB) {
+		for p.Next() {
+			if err := table.insertPlainly(b.Context(), r); err != nil {
+				b.Error(err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)*benchRows/b.Elapsed().Seconds(), "rows/s")
+}
+
+func (tt *testTable) insertPlainly(ctx context.Context, r *rows) error {
+	batch, err := tt.conn.PrepareBatch(ctx, "INSERT INTO "+tt.cfg.Database+".events ("+insertColumns+")")
+	if err != nil {
+		return err
+	}
+	for i := range r.len() {
+		if err := batch.Append(
+			r.eventID[i], r.eventType[i], r.eventTime[i], r.authorID[i], r.actorID[i], r.targetID[i], r.postID[i], r.mediaCount[i],
+			r.captionLength[i], r.mentions[i], r.level[i], r.source[i], r.logTopic[i], r.logPartition[i], r.logOffset[i],
+		); err != nil {
+			return err
+		}
+	}
+	return batch.Send()
+}
