@@ -3,16 +3,16 @@ package analytics
 import (
 	"fmt"
 
-	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/middleware"
 )
 
 // newRouter wires the way of an event: topic, middleware, sink. A router runs
 // once, so each Run has its own.
 func (a *Analytics) newRouter() (*message.Router, error) {
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: a.cfg.CloseTimeout}, watermill.NewSlogLogger(a.deps.Log))
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: a.cfg.CloseTimeout}, middleware.NewRouterLogger(a.deps.Log))
 	if err != nil {
 		return nil, fmt.Errorf("analytics: router: %w", err)
 	}

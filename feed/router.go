@@ -3,7 +3,6 @@ package feed
 import (
 	"fmt"
 
-	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"activityfeed/internal/event"
@@ -20,7 +19,7 @@ const service = "feed"
 //	                                 +-> suspected -> calls -> retry -> breaker -> permanent -> recoverer -> handle
 //	feed.retry (replayed poison)    -+
 func newRouter(cfg Config, deps Deps, h *handler, poison *middleware.Poison) (*message.Router, error) {
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: cfg.CloseTimeout}, watermill.NewSlogLogger(deps.Log))
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: cfg.CloseTimeout}, middleware.NewRouterLogger(deps.Log))
 	if err != nil {
 		return nil, fmt.Errorf("feed: router: %w", err)
 	}

@@ -3,7 +3,6 @@ package notify
 import (
 	"fmt"
 
-	"github.com/ThreeDotsLabs/watermill"
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"activityfeed/internal/event"
@@ -17,7 +16,7 @@ import (
 //	                                +-> suspected -> retry -> breaker -> permanent -> recoverer -> handle
 //	notify.retry (replayed poison) -+
 func newRouter(cfg Config, deps Deps, h *handler, poison *middleware.Poison) (*message.Router, error) {
-	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: cfg.CloseTimeout}, watermill.NewSlogLogger(deps.Log))
+	router, err := message.NewRouter(message.RouterConfig{CloseTimeout: cfg.CloseTimeout}, middleware.NewRouterLogger(deps.Log))
 	if err != nil {
 		return nil, fmt.Errorf("notify: router: %w", err)
 	}
