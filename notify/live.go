@@ -145,7 +145,6 @@ func (h *hub) join(user string) (*watcher, error) {
 	if t.live {
 		h.markStale(user)
 	}
-	h.metrics.watchers.Inc()
 	h.streams.Add(1)
 	return w, nil
 }
@@ -154,7 +153,6 @@ func (h *hub) join(user string) (*watcher, error) {
 func (h *hub) leave(w *watcher) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.metrics.watchers.Dec()
 	t := h.topics[w.user]
 	delete(t.watchers, w)
 	if len(t.watchers) == 0 {

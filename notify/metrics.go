@@ -48,7 +48,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"reason"})),
 		undecodable: counter("undecodable_rows_total", "Stored rows that this version cannot read, each time they were met."),
 		watchers: register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: prefix + "watchers", Help: "Live streams open in this process.",
+			Name: prefix + "watchers", Help: "Live streams of this process that have begun.",
 		})),
 		slow:     counter("slow_clients_total", "Live streams cut off because the client did not read."),
 		connects: counter("live_connects_total", "Connections made to Redis to hear of new rows: one, unless they break."),

@@ -127,27 +127,8 @@ func (n *Notify) consume(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	// The router gets a context that does not end: ending it would cut the
-	// handlers off, while Close lets the subscribers drain.
-	go func() { ended <- router.Run(context.WithoutCancel(ctx)) }()
-	select {
-	case err := <-ended:
-		return errors.Join(errEnded, err, router.Close())
-	case <-ctx.Done():
-	}
-	// A router that is closed while it starts forgets that it was closed.
-	select {
-	case err := <-ended:
-		return errors.Join(errEnded, err, router.Close())
-	case <-router.Running():
-	}
-	// From here on failures say nothing about the messages.
-	poison.Close()
-	if err := errors.Join(router.Close(), <-ended); err != nil {
-		return fmt.Errorf("notify: close router: %w", err)
+	if err := middleware.RunRouter(ctx, router, poison.Close); err != nil {
+		return fmt.Errorf("notify: %w", err)
 	}
 	return nil
 }
-
-var errEnded = errors.New("notify: the subscriptions ended by themselves")

@@ -55,6 +55,8 @@ func (s *service) WatchNotifications(
 			start.Stop()
 			if place == nil {
 				place = newCursor(v, after, s.cfg.InboxRows)
+				s.metrics.watchers.Inc()
+				defer s.metrics.watchers.Dec()
 			}
 			for _, r := range place.advance(v) {
 				msg := &pb.WatchNotificationsResponse{Notification: r.message(), UnreadCount: int32(v.unread)}
