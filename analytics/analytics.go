@@ -129,25 +129,9 @@ func (a *Analytics) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// Ending Run's own context would skip the subscribers' Close; Router.Close
-	// below ends it in order.
-	ended := make(chan error, 1)
-	go func() { ended <- router.Run(context.WithoutCancel(ctx)) }()
-	select {
-	case err := <-ended:
-		return errors.Join(errors.New("analytics: router ended by itself"), err)
-	case <-ctx.Done():
-	}
-	// A router that is closed while it starts forgets that it was closed.
-	select {
-	case <-router.Running():
-	case err := <-ended:
-		return errors.Join(errors.New("analytics: router ended by itself"), err)
-	}
-	a.batchPoison.Close()
-	a.singlePoison.Close()
-	if err := errors.Join(router.Close(), <-ended); err != nil {
-		return fmt.Errorf("analytics: stop: %w", err)
+	closing := func() { a.batchPoison.Close(); a.singlePoison.Close() }
+	if err := policy.RunRouter(ctx, router, closing); err != nil {
+		return fmt.Errorf("analytics: %w", err)
 	}
 	return nil
 }

@@ -102,26 +102,8 @@ func (f *Feed) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	// The router gets a context that does not end: ending it would cut the
-	// handlers off, while Close lets the subscribers drain.
-	go func() { ended <- router.Run(context.WithoutCancel(ctx)) }()
-	select {
-	case err := <-ended:
-		if err != nil {
-			return fmt.Errorf("feed: router: %w", err)
-		}
-		return errors.New("feed: the subscriptions ended by themselves")
-	case <-ctx.Done():
-	}
-	// From here on failures say nothing about the messages.
-	poison.Close()
-	err = router.Close()
-	if runErr := <-ended; err == nil {
-		err = runErr
-	}
-	if err != nil {
-		return fmt.Errorf("feed: close router: %w", err)
+	if err := middleware.RunRouter(ctx, router, poison.Close); err != nil {
+		return fmt.Errorf("feed: %w", err)
 	}
 	return nil
 }

@@ -22,19 +22,26 @@ import (
 
 // consumerConfig are the limits of the subscribers of all services.
 type consumerConfig struct {
-	Window         int           `default:"256" help:"Events that one service handles at the same time."`
-	Tracked        int           `default:"10000" help:"Events that one service holds while an older one is unfinished; what a crash repeats at most."`
-	Drain          time.Duration `default:"10s" help:"How long running handlers may go on at a stop or a rebalance."`
-	MaxBackoff     time.Duration `default:"30s" help:"Longest pause before an event that failed is tried again."`
-	BatchRecords   int           `default:"50000" help:"Events in one insert into ClickHouse at most."`
-	BatchBytes     int           `default:"16777216" help:"Bytes in one insert into ClickHouse at most."`
-	BatchWait      time.Duration `default:"1s" help:"How long an event waits for its batch to fill."`
-	IdempotencyAge time.Duration `default:"24h" hidden:"" help:"How far back idempotency keys are read from the log."`
+	Window       int           `default:"256" help:"Events that one service handles at the same time."`
+	Tracked      int           `default:"10000" help:"Events that one service holds while an older one is unfinished; what a crash repeats at most."`
+	Drain        time.Duration `default:"10s" help:"How long running handlers may go on at a stop or a rebalance."`
+	MaxBackoff   time.Duration `default:"30s" help:"Longest pause before an event that failed is tried again."`
+	BatchRecords int           `default:"50000" help:"Events in one insert into ClickHouse at most."`
+	BatchBytes   int           `default:"16777216" help:"Bytes in one insert into ClickHouse at most."`
+	BatchWait    time.Duration `default:"1s" help:"How long an event waits for its batch to fill."`
 }
 
 // addDomains builds the domains of the process's roles. This is the one place
 // where they meet.
 func (s *server) addDomains(publisher *kafka.Publisher) error {
+	if s.roles.has(roleAnalytics) && len(s.engines.clickhouse.addr) > 0 {
+		if err := s.addAnalytics(publisher); err != nil {
+			return err
+		}
+	}
+	if !s.roles.needsRedis() {
+		return nil
+	}
 	feeds, err := s.newFeed(publisher)
 	if err != nil {
 		return err
@@ -51,11 +58,9 @@ func (s *server) addDomains(publisher *kafka.Publisher) error {
 	if s.roles.has(roleFeed) {
 		s.consumers = append(s.consumers, app.Part{Name: roleFeed, Run: feeds.Run})
 	}
-	if s.roles.has(roleNotify) {
+	// Without its consumer role, notify still carries new rows to live streams.
+	if s.roles.has(roleNotify) || s.roles.has(roleAPI) {
 		s.consumers = append(s.consumers, app.Part{Name: roleNotify, Run: notifications.Run})
-	}
-	if s.roles.has(roleAnalytics) && len(s.engines.clickhouse.addr) > 0 {
-		return s.addAnalytics(publisher)
 	}
 	return nil
 }
@@ -69,9 +74,10 @@ func (s *server) addAPI(publisher *kafka.Publisher, feeds *feed.Feed, notificati
 	tail := kafka.NewTail(kafka.TailConfig{
 		Brokers: s.engines.brokers,
 		Topic:   event.Topic,
-		Since:   time.Now().Add(-s.cfg.Consumer.IdempotencyAge),
+		// An hour more than is needed: the brokers' clock may differ from ours.
+		Since: time.Now().Add(-s.cfg.Post.IdempotencyWindow - time.Hour),
 	}, s.log)
-	posts, err := post.New(s.cfg.Post, post.Deps{Log: s.log, Publisher: publisher, Tail: tail, IDs: ids, Now: time.Now, Source: source})
+	posts, err := post.New(s.cfg.Post, post.Deps{Log: s.log, Publisher: publisher, Tail: tail, IDs: ids, Now: time.Now, Source: source, Metrics: s.metrics})
 	if err != nil {
 		return err
 	}
@@ -98,25 +104,33 @@ func (s *server) addAPI(publisher *kafka.Publisher, feeds *feed.Feed, notificati
 }
 
 func (s *server) newFeed(publisher message.Publisher) (*feed.Feed, error) {
-	main, retry, err := s.subscribers(roleFeed, nil)
-	if err != nil {
-		return nil, err
-	}
-	return feed.New(s.cfg.Feed, feed.Deps{
+	deps := feed.Deps{
 		Log: s.log.With("service", roleFeed), Redis: s.engines.redis, Publisher: publisher,
-		Subscriber: main, RetrySubscriber: retry, Metrics: s.metrics, Now: time.Now,
-	})
+		Metrics: s.metrics, Now: time.Now,
+	}
+	if s.roles.has(roleFeed) {
+		main, retry, err := s.subscribers(roleFeed, nil)
+		if err != nil {
+			return nil, err
+		}
+		deps.Subscriber, deps.RetrySubscriber = main, retry
+	}
+	return feed.New(s.cfg.Feed, deps)
 }
 
 func (s *server) newNotify(publisher message.Publisher) (*notify.Notify, error) {
-	main, retry, err := s.subscribers(roleNotify, nil)
-	if err != nil {
-		return nil, err
-	}
-	return notify.New(s.cfg.Notify, notify.Deps{
+	deps := notify.Deps{
 		Log: s.log.With("service", roleNotify), Redis: s.engines.redis, Publisher: publisher,
-		Subscriber: main, RetrySubscriber: retry, Metrics: s.metrics, Now: time.Now,
-	})
+		Metrics: s.metrics, Now: time.Now,
+	}
+	if s.roles.has(roleNotify) {
+		main, retry, err := s.subscribers(roleNotify, nil)
+		if err != nil {
+			return nil, err
+		}
+		deps.Subscriber, deps.RetrySubscriber = main, retry
+	}
+	return notify.New(s.cfg.Notify, deps)
 }
 
 func (s *server) addAnalytics(publisher message.Publisher) error {
