@@ -26,7 +26,10 @@ type child struct {
 // process does not outlive this one.
 func startChild(name string, cmd *exec.Cmd, parse lineParser, log *slog.Logger) (*child, error) {
 	c := &child{name: name, cmd: cmd, out: newLineLog(log, parse), done: make(chan struct{})}
-	cmd.Stdout, cmd.Stderr = c.out, c.out
+	cmd.Stderr = c.out
+	if cmd.Stdout == nil {
+		cmd.Stdout = c.out
+	}
 	cmd.SysProcAttr = childAttr()
 	// Wait must not hang on a pipe that some grandchild still holds open.
 	cmd.WaitDelay = time.Second

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -113,6 +114,7 @@ type ClickHouse struct {
 	password  string
 	analyst   string
 	child     *child
+	tty       *os.File
 	lock      *flock.Flock
 	closeOnce sync.Once
 }
@@ -192,8 +194,16 @@ func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string,
 	cmd := launch.command(args)
 	cmd.Dir = dir // a config.xml in our own working directory must not be picked up
 	cmd.ExtraFiles = []*os.File{held}
-	c, err := startChild("clickhouse", cmd, clickHouseLine, log)
+	cmd.Stdout = io.Discard // the prompt
+	ours, theirs, err := openPTY()
 	if err != nil {
+		return err
+	}
+	cmd.Stdin = theirs
+	c, err := startChild("clickhouse", cmd, clickHouseLine, log)
+	_ = theirs.Close() // the child has its own copy
+	if err != nil {
+		_ = ours.Close()
 		return err
 	}
 	_ = held.Truncate(0)
@@ -202,9 +212,10 @@ func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string,
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(web))
 	if err := waitReady(ctx, c, func(ctx context.Context) error { return askClickHouse(ctx, addr, h.password) }); err != nil {
 		c.stop(time.Second)
+		_ = ours.Close()
 		return err
 	}
-	h.child, h.http, h.tcp = c, addr, net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp))
+	h.child, h.tty, h.http, h.tcp = c, ours, addr, net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp))
 	return nil
 }
 
@@ -234,6 +245,7 @@ func (h *ClickHouse) Err() error { return h.child.failure() }
 func (h *ClickHouse) Close() error {
 	h.closeOnce.Do(func() {
 		h.child.stop(clickHouseStopGrace)
+		_ = h.tty.Close()
 		_ = h.lock.Unlock()
 	})
 	return h.Err()

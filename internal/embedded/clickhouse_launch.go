@@ -147,19 +147,18 @@ func askClickHouse(ctx context.Context, addr, password string) error {
 }
 
 // frame is a line of a C++ stack trace, which says nothing without symbols.
-var frame = regexp.MustCompile(`^\d+\. \S+ @ 0x|^\d+\. \? @|^\(version |^\d+\. \w+ @ `)
+var frame = regexp.MustCompile(`^(ClientBase: +)?(\d+\. \S+ @ 0x|Stack trace: 0x|\(version |#{8})`)
 
 // clickHouseLine gives a line of the engine its level. A line reads
 // "2026.11.22 02:00:00.000000 [ 1 ] {} <Error> Component: text"; the errors
 // repeat what the client was told, so they are warnings at most.
 func clickHouseLine(line string) (slog.Level, string, bool) {
-	if frame.MatchString(line) {
-		return 0, "", false
-	}
-	for mark, level := range map[string]slog.Level{"<Fatal> ": slog.LevelError, "<Critical> ": slog.LevelError, "<Error> ": slog.LevelWarn, "<Warning> ": slog.LevelInfo} {
-		if _, text, ok := strings.Cut(line, mark); ok {
-			return level, text, true
+	level, text := slog.LevelInfo, line
+	for mark, l := range map[string]slog.Level{"<Fatal> ": slog.LevelError, "<Critical> ": slog.LevelError, "<Error> ": slog.LevelWarn, "<Warning> ": slog.LevelInfo} {
+		if _, rest, ok := strings.Cut(line, mark); ok {
+			level, text = l, rest
+			break
 		}
 	}
-	return slog.LevelInfo, line, true
+	return level, text, !frame.MatchString(text)
 }

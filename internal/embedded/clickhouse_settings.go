@@ -30,13 +30,11 @@ var configXML string
 //go:embed clickhouse_users.xml
 var usersXML string
 
-// serveQuery opens the ports and then sleeps for ever. The engine runs in its
-// "local" mode, whose listeners live as long as the command line's last query
-// (ClickHouse PR 101143). HTTP comes last: when it answers, the native port is
-// open too. The user "default" runs these three queries, and its quota in
-// clickhouse_users.xml allows three.
-const serveQuery = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP; " +
-	"SELECT sleepEachRow(1) FROM system.numbers FORMAT Null SETTINGS function_sleep_max_microseconds_per_block = 0, max_block_size = 1"
+// serveQuery opens the ports: the engine runs in its "local" mode, which can
+// listen (ClickHouse PR 101143). HTTP comes last: when it answers, the native port
+// is open too. The user "default" runs these two queries, and its quota in
+// clickhouse_users.xml allows two.
+const serveQuery = "SYSTEM START LISTEN TCP; SYSTEM START LISTEN HTTP"
 
 // write puts the configuration files into the directory and returns the command
 // line that serves them.
@@ -66,6 +64,14 @@ func (s settings) write() ([]string, error) {
 		"--http_port=" + strconv.Itoa(s.HTTPPort),
 		"--listen_host=127.0.0.1",
 		"--query", serveQuery,
+		// It then waits at its prompt, for a user who never types; startOnce gives it
+		// a terminal for that. Without a user it would end after the query. A query
+		// that sleeps for ever holds it too, but then it takes itself for a script and
+		// aborts at the first error that leaves a connection: a wrong password, a
+		// client that hangs up (KillingErrorHandler in LocalServer.cpp).
+		"--interactive",
+		"--disable_suggestion", // else the prompt starts with queries for completions
+		"--history_file=/dev/null",
 	}, nil
 }
 
