@@ -217,7 +217,11 @@ func (a *auditor) settle(ctx context.Context, group string) error {
 		}
 		if now.Sub(told) >= a.cfg.ProgressInterval {
 			told = now
-			a.deps.Log.Info("audit waits for consumers", "group", group, "topic", event.Topic, "lag", lag, "err", err)
+			if err != nil {
+				a.deps.Log.Warn("audit does not know how far consumers are", "group", group, "topic", event.Topic, "err", err)
+			} else {
+				a.deps.Log.Info("audit waits for consumers", "group", group, "topic", event.Topic, "lag", lag)
+			}
 		}
 		if !pause(ctx, pollInterval) {
 			return context.Cause(ctx)
