@@ -84,7 +84,7 @@ func (s *redisStore) push(ctx context.Context, id event.ID, feeds []any, again b
 	var cmds []redis.Cmder
 	if again || !s.fresh(id) {
 		s.metrics.carefulPushes.Add(float64(len(feeds)))
-		cmds = carefulPushes(ctx, id, feeds)
+		cmds = carefulPushes(ctx, id, feeds, again)
 	} else {
 		cmds = ordinaryPushes(ctx, id, feeds)
 		// What cannot be sent soon is no ordinary push any more: it comes again.
@@ -125,9 +125,12 @@ func ordinaryPushes(ctx context.Context, id event.ID, feeds []any) []redis.Cmder
 }
 
 // carefulPushes find the place of a late or repeated post.
-func carefulPushes(ctx context.Context, id event.ID, feeds []any) []redis.Cmder {
+func carefulPushes(ctx context.Context, id event.ID, feeds []any, again bool) []redis.Cmder {
 	cmds := make([]redis.Cmder, len(feeds))
-	var script, post, horizon any = pushScript.sha, id.String(), shift(id, -disorder).String()
+	var script, post, horizon any = pushScript.sha, id.String(), ""
+	if again {
+		horizon = shift(id, -disorder).String()
+	}
 	for i, feed := range feeds {
 		cmds[i] = redis.NewIntCmd(ctx, "evalsha", script, 1, feed, post, horizon)
 	}
