@@ -166,10 +166,14 @@ func (s *server) subscribers(service string, batch *kafka.BatchConfig) (log, ret
 		MaxNackBackoff: s.cfg.Consumer.MaxBackoff,
 		Batch:          batch,
 	}
+	if batch != nil {
+		// What may be held follows from the size of the batches.
+		cfg.MaxTracked = 0
+	}
 	if log, err = kafka.NewSubscriber(cfg, s.log, s.metrics); err != nil {
 		return nil, nil, err
 	}
-	cfg.Group, cfg.Batch = retryGroup(service), nil
+	cfg.Group, cfg.Batch, cfg.MaxTracked = retryGroup(service), nil, s.cfg.Consumer.Tracked
 	retry, err = kafka.NewSubscriber(cfg, s.log, s.metrics)
 	return log, retry, err
 }
