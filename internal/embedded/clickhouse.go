@@ -89,7 +89,7 @@ func (l Limits) withDefaults() Limits {
 func (c ClickHouseConfig) Validate() error {
 	var errs []error
 	if c.Dir == "" {
-		errs = append(errs, errors.New("Dir is required"))
+		errs = append(errs, errors.New("no Dir"))
 	}
 	for name, port := range map[string]int{"TCPPort": c.TCPPort, "HTTPPort": c.HTTPPort} {
 		if port < 0 || port > 65535 {
@@ -137,7 +137,7 @@ func StartClickHouse(ctx context.Context, cfg ClickHouseConfig, log *slog.Logger
 	if err != nil {
 		return nil, fmt.Errorf("clickhouse: %w", err)
 	}
-	lock, err := lockDir(dir)
+	lock, err := lockDir(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("clickhouse: %w", err)
 	}
@@ -180,8 +180,10 @@ func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string,
 	if err != nil {
 		return err
 	}
-	s := settings{Dir: dir, TCPPort: tcp, HTTPPort: web, Password: h.password, AnalystPassword: h.analyst,
-		Open: cfg.Open, MaxMemory: cfg.MaxMemory, Analyst: cfg.Analyst.withDefaults()}
+	s := settings{
+		Dir: dir, TCPPort: tcp, HTTPPort: web, Password: h.password, AnalystPassword: h.analyst,
+		Open: cfg.Open, MaxMemory: cfg.MaxMemory, Analyst: cfg.Analyst.withDefaults(),
+	}
 	args, err := s.write()
 	if err != nil {
 		return err
@@ -190,7 +192,7 @@ func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string,
 	if err != nil {
 		return err
 	}
-	defer held.Close() // the child has its own copy
+	defer func() { _ = held.Close() }() // the child has its own copy
 	cmd := launch.command(args)
 	cmd.Dir = dir // a config.xml in our own working directory must not be picked up
 	cmd.ExtraFiles = []*os.File{held}
@@ -200,8 +202,8 @@ func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string,
 		return err
 	}
 	cmd.Stdin = theirs
-	c, err := startChild("clickhouse", cmd, clickHouseLine, log)
-	_ = theirs.Close() // the child has its own copy
+	c, err := startChild("clickhouse", cmd, clickHouseLine, log) //nolint:contextcheck // it outlives this call
+	_ = theirs.Close()                                           // the child has its own copy
 	if err != nil {
 		_ = ours.Close()
 		return err

@@ -128,8 +128,8 @@ func askClickHouse(ctx context.Context, addr, password string) error {
 	if err != nil {
 		return err
 	}
-	req.Header.Set("X-ClickHouse-User", ClickHouseUser)
-	req.Header.Set("X-ClickHouse-Key", password)
+	req.Header.Set("X-Clickhouse-User", ClickHouseUser)
+	req.Header.Set("X-Clickhouse-Key", password)
 	req.Close = true
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {

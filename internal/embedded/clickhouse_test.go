@@ -178,7 +178,9 @@ func TestClickHouseOutlivesBadClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rows.Next()
+	if !rows.Next() {
+		t.Fatalf("no rows: %v", rows.Err())
+	}
 	cancel()
 	_ = rows.Close()
 	// Hangs up in the middle of an insert.
@@ -188,6 +190,7 @@ func TestClickHouseOutlivesBadClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer batch.Close()
 	if err := errors.Join(batch.Append(uint64(1)), batch.Flush()); err != nil {
 		t.Fatal(err)
 	}

@@ -89,13 +89,13 @@ func (c KafkaConfig) withDefaults() KafkaConfig {
 func (c KafkaConfig) Validate() error {
 	var errs []error
 	if c.Dir == "" {
-		errs = append(errs, errors.New("Dir is required"))
+		errs = append(errs, errors.New("no Dir"))
 	}
 	if c.Port < 0 || c.Port > 65535 {
-		errs = append(errs, fmt.Errorf("Port %d is not 0 to 65535", c.Port))
+		errs = append(errs, fmt.Errorf("port %d is not 0 to 65535", c.Port))
 	}
 	if c.Sync != "" && c.Sync != SyncOS && c.Sync != SyncFsync {
-		errs = append(errs, fmt.Errorf("Sync %q is not %q or %q", c.Sync, SyncOS, SyncFsync))
+		errs = append(errs, fmt.Errorf("sync %q is not %q or %q", c.Sync, SyncOS, SyncFsync))
 	}
 	if c.Partitions < 0 || c.MaxAge < 0 || c.CleanEvery < 0 || c.FreeEvery < 0 {
 		errs = append(errs, errors.New("a number is negative"))
@@ -141,11 +141,11 @@ func StartKafka(cfg KafkaConfig, log *slog.Logger) (*Kafka, error) {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	k := &Kafka{cfg: cfg, dir: dir, log: log.With("engine", "kafka")}
-	if k.lock, err = lockDir(dir); err != nil {
+	if k.lock, err = lockDir(context.Background(), dir); err != nil {
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	if err := k.open(); err != nil {
-		k.shut()
+		_ = k.shut() // err says it
 		return nil, fmt.Errorf("kafka: %w", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())

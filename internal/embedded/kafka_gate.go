@@ -22,8 +22,10 @@ type gate struct {
 }
 
 func newGate() *gate {
-	return &gate{opened: make(chan struct{}), closed: make(chan struct{}), conns: make(chan net.Conn),
-		errs: make(chan error, 1), ended: make(chan struct{})}
+	return &gate{
+		opened: make(chan struct{}), closed: make(chan struct{}), ended: make(chan struct{}),
+		conns: make(chan net.Conn), errs: make(chan error, 1),
+	}
 }
 
 // listen is the broker's listen function.

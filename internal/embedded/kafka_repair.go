@@ -71,11 +71,10 @@ func syncTree(dir string) error {
 		if err != nil {
 			return err
 		}
-		f, err := os.Open(path)
+		f, err := os.Open(path) //nolint:gosec // the tree is ours alone, and locked
 		if err != nil {
 			return err
 		}
-		defer f.Close()
-		return f.Sync()
+		return errors.Join(f.Sync(), f.Close())
 	})
 }

@@ -36,8 +36,9 @@ func startKafka(t *testing.T, cfg embedded.KafkaConfig) *embedded.Kafka {
 
 func client(t *testing.T, k *embedded.Kafka, opts ...kgo.Opt) *kgo.Client {
 	t.Helper()
-	cl, err := kgo.NewClient(append([]kgo.Opt{kgo.SeedBrokers(k.Brokers()...), kgo.DefaultProduceTopic(topic),
-		kgo.RecordPartitioner(kgo.ManualPartitioner())}, opts...)...)
+	cl, err := kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers(k.Brokers()...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +235,7 @@ func tear(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := f.Write([]byte("\x40\x00\x00\x00 half an entry")); err != nil {
+	if _, err := f.WriteString("\x40\x00\x00\x00 half an entry"); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -383,8 +384,9 @@ func TestKafkaRefusesRecordsWithoutRoom(t *testing.T) {
 		t.Fatalf("Room = %v with too little, want %v", err, embedded.ErrNoRoom)
 	}
 	// The producer is told, waits, and its record goes in when there is room.
-	told := make(chan struct{}, 100)
-	cl := client(t, k, kgo.WithHooks(onProduced(func() { told <- struct{}{} })))
+	told := make(chan struct{}, 10_000)
+	cl := client(t, k, kgo.WithHooks(onProduced(func() { told <- struct{}{} })),
+		kgo.MetadataMinAge(10*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 10 * time.Millisecond }))
 	done := make(chan error, 1)
 	cl.Produce(t.Context(), &kgo.Record{Value: []byte("v")}, func(_ *kgo.Record, err error) { done <- err })
 	<-told
@@ -436,7 +438,7 @@ func TestKafkaWithFsync(t *testing.T) {
 func TestKafkaConfigNamesEveryFault(t *testing.T) {
 	t.Parallel()
 	_, err := embedded.StartKafka(embedded.KafkaConfig{Port: -1, Sync: "maybe"}, testenv.Logger(t))
-	for _, want := range []string{"Dir", "Port", "Sync"} {
+	for _, want := range []string{"Dir", "port", "sync"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("StartKafka says %v, want it to name %s", err, want)
 		}

@@ -40,12 +40,12 @@ func (l *lineLog) Write(p []byte) (int, error) {
 	defer l.mu.Unlock()
 	n := len(p)
 	for {
-		i := bytes.IndexByte(p, '\n')
-		if i < 0 {
+		line, rest, ok := bytes.Cut(p, []byte("\n"))
+		if !ok {
 			break
 		}
-		l.line(string(l.part) + string(p[:i]))
-		l.part, p = l.part[:0], p[i+1:]
+		l.line(string(l.part) + string(line))
+		l.part, p = l.part[:0], rest
 	}
 	if room := maxLine - len(l.part); room > 0 {
 		l.part = append(l.part, p[:min(room, len(p))]...)

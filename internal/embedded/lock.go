@@ -24,13 +24,13 @@ const (
 
 // lockDir makes dir and takes its lock, so that no second process serves the
 // same files. The error names the holder.
-func lockDir(dir string) (*flock.Flock, error) {
+func lockDir(ctx context.Context, dir string) (*flock.Flock, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
 	path := filepath.Join(dir, lockName)
 	l := flock.New(path, flock.SetPermissions(0o600))
-	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
 	if ok, err := l.TryLockContext(ctx, lockRetry); !ok {
 		if err != nil && ctx.Err() == nil {

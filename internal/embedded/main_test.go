@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -84,7 +83,7 @@ func (v *victim) kill(t *testing.T) []string {
 }
 
 // quiet is the logger of a victim.
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // within is a context for a test's own waiting.
 func within(t *testing.T, d time.Duration) context.Context {

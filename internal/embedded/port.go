@@ -1,8 +1,10 @@
 package embedded
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"strconv"
 )
 
 // portOr is port itself when it is set, 0 when none is wanted, else a port that
@@ -16,8 +18,14 @@ func portOr(port int, none bool) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find a free port: %w", err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	_, free, err := net.SplitHostPort(l.Addr().String())
+	if err == nil {
+		port, err = strconv.Atoi(free)
+	}
+	if err := errors.Join(err, l.Close()); err != nil {
+		return 0, fmt.Errorf("find a free port: %w", err)
+	}
+	return port, nil
 }
 
 func yesNo(b bool) string {

@@ -53,13 +53,13 @@ type RedisConfig struct {
 func (c RedisConfig) Validate() error {
 	var errs []error
 	if c.Dir == "" {
-		errs = append(errs, errors.New("Dir is required"))
+		errs = append(errs, errors.New("no Dir"))
 	}
 	if c.Port < 0 || c.Port > 65535 {
-		errs = append(errs, fmt.Errorf("Port %d is not 0 to 65535", c.Port))
+		errs = append(errs, fmt.Errorf("port %d is not 0 to 65535", c.Port))
 	}
 	if c.Socket != "" && c.Port != 0 {
-		errs = append(errs, errors.New("Port and Socket exclude each other"))
+		errs = append(errs, errors.New("both Port and Socket"))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("embedded redis: %w", err)
@@ -99,7 +99,7 @@ func StartRedis(ctx context.Context, cfg RedisConfig, log *slog.Logger) (*Redis,
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
-	lock, err := lockDir(dir)
+	lock, err := lockDir(ctx, dir)
 	if err != nil {
 		return nil, fmt.Errorf("redis: %w", err)
 	}
@@ -135,11 +135,11 @@ func (r *Redis) startOnce(ctx context.Context, binary, dir string, port int, cfg
 	if err != nil {
 		return err
 	}
-	defer held.Close() // the child has its own copy
+	defer func() { _ = held.Close() }() // the child has its own copy
 	cmd := exec.Command(binary, redisArgs(dir, port, cfg)...)
 	cmd.Dir = dir
 	cmd.ExtraFiles = []*os.File{held}
-	c, err := startChild("redis-server", cmd, redisLine, log)
+	c, err := startChild("redis-server", cmd, redisLine, log) //nolint:contextcheck // it outlives this call
 	if err != nil {
 		return err
 	}

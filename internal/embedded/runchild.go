@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -47,10 +48,10 @@ func runClickHouse(library string, args []string) error {
 		argv = append(argv, &b[0])
 	}
 	argv = append(argv, nil)
-	result := cmdline(int32(len(argv)-1), unsafe.Pointer(&argv[0]))
+	result := cmdline(int32(len(argv)-1), unsafe.Pointer(&argv[0])) //nolint:gosec // a C array
 	runtime.KeepAlive(argv)
 	if result == nil {
-		return fmt.Errorf("the clickhouse engine ended")
+		return errors.New("the clickhouse engine ended")
 	}
 	return fmt.Errorf("the clickhouse engine ended: %s", resultError(result))
 }

@@ -108,7 +108,7 @@ func execSQL(t testing.TB, addr, query string) {
 	defer cancel()
 	conn, err := clickhouse.Open(&clickhouse.Options{Addr: []string{addr}})
 	if err == nil {
-		defer conn.Close()
+		defer func() { _ = conn.Close() }()
 		err = conn.Exec(ctx, query)
 	}
 	if err != nil {

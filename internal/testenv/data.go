@@ -15,7 +15,7 @@ func SharedData(t testing.TB, name string) string {
 		dir = filepath.Join(Root(t), "..", "shared", "data")
 	}
 	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
+	if _, err := os.Stat(path); err != nil { //nolint:gosec // the tester names the folder
 		need(t, name, "put it into "+dir+", or name its folder in ACTIVITYFEED_SHARED_DATA")
 	}
 	return path

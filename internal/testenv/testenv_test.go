@@ -28,7 +28,7 @@ func TestRedisGivesEachTestItsOwnServer(t *testing.T) {
 	}
 }
 
-func TestLoggerIsSafeAfterTheTest(t *testing.T) {
+func TestLoggerIsSafeAfterTheTest(t *testing.T) { //nolint:tparallel // it needs the end of the inner one
 	t.Parallel()
 	var late func()
 	t.Run("inner", func(t *testing.T) {
