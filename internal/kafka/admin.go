@@ -77,7 +77,7 @@ func ensureTopic(ctx context.Context, adm *kadm.Client, topic string, cfg TopicC
 // partition without a commit counts from its oldest record.
 func (a *Admin) Lag(ctx context.Context, group, topic string) (int64, error) {
 	op := fmt.Sprintf("lag of %s on %s", group, topic)
-	committed, err := a.adm.FetchOffsets(ctx, group)
+	committed, err := a.committed(ctx, group)
 	if err != nil {
 		return 0, fault.Outage(op, err)
 	}
@@ -98,6 +98,15 @@ func (a *Admin) Lag(ctx context.Context, group, topic string) (int64, error) {
 		lag += max(0, e-from)
 	}
 	return lag, nil
+}
+
+// committed returns what a group has committed: nothing, if it does not exist yet.
+func (a *Admin) committed(ctx context.Context, group string) (kadm.OffsetResponses, error) {
+	committed, err := a.adm.FetchOffsets(ctx, group)
+	if errors.Is(err, kerr.GroupIDNotFound) {
+		return nil, nil
+	}
+	return committed, err
 }
 
 // EndOffsets returns for each partition of the topic the offset that the next

@@ -1,25 +1,154 @@
 package kafka_test
 
 import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
 	"log/slog"
+	"net"
 	"os"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill"
+	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"activityfeed/internal/kafka"
+	"activityfeed/internal/testenv/apachekafka"
 )
 
-// cluster starts the log that a test runs against: kfake in the process.
-func cluster(t *testing.T) []string {
+// realBrokers are the addresses of an Apache Kafka, if the tests run against one.
+var realBrokers []string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if addr := os.Getenv(brokerEnv); addr != "" {
+		os.Exit(runBroker(addr))
+	}
+	// These tests wait more than they compute: for sessions to end, for pauses to
+	// pass. More of them run at once than there are processors.
+	if err := flag.Set("test.parallel", "12"); err != nil {
+		panic(err)
+	}
+	os.Exit(runTests(m))
+}
+
+func runTests(m *testing.M) int {
+	jars := os.Getenv(apachekafka.JarsEnv)
+	if jars == "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "apachekafka")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	node, err := apachekafka.Start(ctx, apachekafka.Config{Jars: jars, Dir: dir}, slog.Default())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer node.Close()
+	realBrokers = node.Brokers()
+	return m.Run()
+}
+
+// cluster is the log that a test runs against.
+type cluster struct {
+	brokers []string
+	// fake is the kfake cluster, nil on Apache Kafka.
+	fake *kfake.Cluster
+}
+
+// newCluster gives a test Apache Kafka if there is one, else a kfake of its own.
+// Time is real in both: the client waits for joins in a lock, which a bubble of
+// virtual time never gets past.
+func newCluster(t *testing.T) cluster {
 	t.Helper()
-	c, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	if realBrokers != nil {
+		return cluster{brokers: realBrokers}
+	}
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(c.Close)
-	return c.ListenAddrs()
+	t.Cleanup(fake.Close)
+	return cluster{brokers: fake.ListenAddrs(), fake: fake}
 }
 
-func testLog(testing.TB) *slog.Logger {
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+// client returns a plain client, for what a test does to the log by itself.
+func (c cluster) client(t *testing.T, opts ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	client, err := kgo.NewClient(append(opts, kgo.SeedBrokers(c.brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return client
+}
+
+// topic makes a topic of the test's name.
+func (c cluster) topic(t *testing.T, client *kgo.Client, partitions int32) string {
+	t.Helper()
+	name := "topic-" + watermill.NewShortUUID()
+	if _, err := kadm.NewClient(client).CreateTopic(t.Context(), partitions, 1, nil, name); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// cable is a network connection that a test can cut: what hangs on it can reach
+// nobody from then on, as if its process had been killed.
+type cable struct {
+	mu    sync.Mutex
+	isCut bool
+	conns []net.Conn
+}
+
+func (c *cable) Dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.isCut {
+		_ = conn.Close()
+		return nil, errors.New("the cable is cut")
+	}
+	c.conns = append(c.conns, conn)
+	return conn, nil
+}
+
+func (c *cable) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.isCut = true
+	for _, conn := range c.conns {
+		_ = conn.Close()
+	}
+}
+
+func (c *cable) mended() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.isCut = false
+}
+
+// testLog shows what goes wrong and nothing else.
+func testLog(t testing.TB) *slog.Logger {
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// admin returns an Admin in the test's network.
+func (c cluster) admin(t *testing.T) *kafka.Admin {
+	t.Helper()
+	return kafka.AdminOf(c.client(t))
 }

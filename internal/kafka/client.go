@@ -41,6 +41,6 @@ func baseOptions(brokers []string, clientID string, log *slog.Logger) []kgo.Opt 
 		// One fetch at a time is under way to a broker, and a partition that becomes
 		// readable meanwhile (others had a committed offset, its own had to be looked
 		// up) waits for the end of that fetch: the client's 5 s are too long.
-		kgo.FetchMaxWait(500*time.Millisecond),
+		kgo.FetchMaxWait(500 * time.Millisecond),
 	}
 }

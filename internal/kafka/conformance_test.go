@@ -24,7 +24,7 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			brokers := cluster(t)
+			brokers := newCluster(t).brokers
 			newPubSub := func(t *testing.T, group string) (message.Publisher, message.Subscriber) {
 				pub, err := kafka.NewPublisher(kafka.PublisherConfig{Brokers: brokers}, testLog(t))
 				if err != nil {

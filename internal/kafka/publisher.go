@@ -25,6 +25,9 @@ type PublisherConfig struct {
 	ClientID string
 	// Timeout is how long a message may take to be in the log. Default 10 s.
 	Timeout time.Duration
+
+	// options are further options of the client; tests replace its network.
+	options []kgo.Opt
 }
 
 // Publisher writes messages to the log. It is safe for concurrent use, and
@@ -54,14 +57,14 @@ func NewPublisher(cfg PublisherConfig, log *slog.Logger) (*Publisher, error) {
 		// No lingering: a lone caller waits for nobody, and under load requests fill
 		// up by themselves while the one before is under way.
 		kgo.ProducerLinger(0),
-		kgo.RecordDeliveryTimeout(timeout),
-		kgo.ProduceRequestTimeout(timeout),
+		kgo.RecordDeliveryTimeout(max(timeout, time.Second)), // less is not allowed
+		kgo.ProduceRequestTimeout(max(timeout, time.Second)),
 		// Without it a record that was sent once waits for its answer for ever, and
 		// Publish with it. The price: after a timeout the record may or may not be in
 		// the log, which is what a timeout means.
 		kgo.AllowIdempotentProduceCancellation(),
 	)
-	client, err := kgo.NewClient(opts...)
+	client, err := kgo.NewClient(append(opts, cfg.options...)...)
 	if err != nil {
 		return nil, fmt.Errorf("kafka: make publisher: %w", err)
 	}
@@ -77,7 +80,8 @@ func (p *Publisher) Publish(topic string, messages ...*message.Message) error {
 	return p.PublishContext(context.Background(), topic, messages...)
 }
 
-// PublishContext is Publish that gives up when ctx ends, too.
+// PublishContext is Publish that stops waiting when ctx ends, too. The messages may
+// still come to be in the log.
 func (p *Publisher) PublishContext(ctx context.Context, topic string, messages ...*message.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -90,12 +94,22 @@ func (p *Publisher) PublishContext(ctx context.Context, topic string, messages .
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
 
-	records := make([]*kgo.Record, len(messages))
-	for i, msg := range messages {
-		records[i] = produced(topic, record.FromMessage(msg))
+	written := make(chan error, len(messages))
+	for _, msg := range messages {
+		// Not with ctx: the client fails the records of other callers along with one
+		// whose context ends.
+		p.client.Produce(context.WithoutCancel(ctx), produced(topic, record.FromMessage(msg)),
+			func(_ *kgo.Record, err error) { written <- err })
 	}
-	if err := p.client.ProduceSync(ctx, records...).FirstErr(); err != nil {
-		return publishError(topic, err)
+	for range messages {
+		select {
+		case err := <-written:
+			if err != nil {
+				return publishError(topic, err)
+			}
+		case <-ctx.Done():
+			return publishError(topic, ctx.Err())
+		}
 	}
 	return nil
 }

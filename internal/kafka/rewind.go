@@ -2,11 +2,9 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kerr"
 
 	"activityfeed/internal/fault"
 )
@@ -16,10 +14,7 @@ import (
 // at the oldest record already.
 func (a *Admin) Rewind(ctx context.Context, group, topic string) error {
 	op := fmt.Sprintf("rewind %s on %s", group, topic)
-	committed, err := a.adm.FetchOffsets(ctx, group)
-	if errors.Is(err, kerr.GroupIDNotFound) {
-		return nil
-	}
+	committed, err := a.committed(ctx, group)
 	if err != nil {
 		return fault.Outage(op, err)
 	}

@@ -208,7 +208,7 @@ func (s *subscription) waitForRoom() (room int, ok bool) {
 		s.mu.Unlock()
 		if len(jammed) > 0 {
 			s.client.PauseFetchPartitions(map[string][]int32{s.topic: jammed})
-			s.log.Warn("paused partitions whose head does not finish", "partitions", jammed)
+			s.log.Info("paused partitions that hold the others up", "partitions", jammed)
 		}
 		if room > 0 {
 			return room, true

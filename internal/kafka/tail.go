@@ -31,6 +31,9 @@ type TailConfig struct {
 	// Since, if not zero, is the time of the first record to read, and From is not
 	// looked at; partitions that the topic gets later are not followed.
 	Since time.Time
+
+	// options are further options of the client; tests replace its network.
+	options []kgo.Opt
 }
 
 // whole says whether the Tail begins with the oldest record.
@@ -102,7 +105,7 @@ func (t *Tail) connect(ctx context.Context) (*kgo.Client, map[int32]int64, error
 	if t.cfg.whole() {
 		opts = append(opts, kgo.ConsumeTopics(t.cfg.Topic), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()))
 	}
-	client, err := kgo.NewClient(opts...)
+	client, err := kgo.NewClient(append(opts, t.cfg.options...)...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("kafka: follow %s: %w", t.cfg.Topic, err)
 	}
