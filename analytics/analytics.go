@@ -118,7 +118,7 @@ func (d Deps) validate() error {
 // nothing; later outages are the middleware's affair. It returns an error at once
 // if the schema cannot be what the files say. Call it once.
 func (a *Analytics) Run(ctx context.Context) error {
-	defer a.conn.Close()
+	defer func() { _ = a.conn.Close() }()
 	if err := a.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // stopped while waiting: nothing was begun
@@ -175,6 +175,6 @@ func (a *Analytics) Query(ctx context.Context, w io.Writer, sql, format string) 
 	if err != nil {
 		return err
 	}
-	defer reader.Close()
+	defer func() { _ = reader.Close() }()
 	return reader.Query(ctx, w, sql, cmp.Or(format, FormatTable))
 }

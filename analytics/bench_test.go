@@ -80,6 +80,7 @@ func (tt *testTable) insertPlainly(ctx context.Context, r *rows) error {
 	if err != nil {
 		return err
 	}
+	defer batch.Close()
 	for i := range r.len() {
 		if err := batch.Append(
 			r.eventID[i], r.eventType[i], r.eventTime[i], r.authorID[i], r.actorID[i], r.targetID[i], r.postID[i], r.mediaCount[i],

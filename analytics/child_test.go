@@ -57,6 +57,7 @@ func runChild() int {
 // deadly kills the process at an insert.
 type deadly struct {
 	inserter
+
 	spec    childSpec
 	inserts atomic.Int32
 }

@@ -64,8 +64,10 @@ func (s *store) insert(ctx context.Context, token string, r *rows, from, to int)
 	if err != nil {
 		return err
 	}
+	// After Send or Abort this does nothing; after a panic it gives the connection back.
+	defer batch.Close() //nolint:errcheck // err, or Send's, tells why
 	if err := r.appendTo(batch, from, to); err != nil {
-		_ = batch.Abort() // the connection is given up; err tells why
+		_ = batch.Abort() // err tells why
 		return err
 	}
 	return batch.Send()

@@ -15,7 +15,7 @@ func (r *Reader) CountByType(ctx context.Context) (map[string]int64, error) {
 	if err != nil {
 		return nil, explain(err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	counts := make(map[string]int64)
 	for rows.Next() {
 		var name string

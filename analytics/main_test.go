@@ -67,7 +67,7 @@ func photos(first, last int) []event.Event {
 // recordsOf puts events on a partition, from an offset on.
 func recordsOf(t testing.TB, offset int64, events ...event.Event) []record.Record {
 	t.Helper()
-	var all []record.Record
+	all := make([]record.Record, 0, len(events))
 	for i, e := range events {
 		msg, err := event.Encode(e)
 		if err != nil {
@@ -222,7 +222,7 @@ func (l *lines) header(fields []field) error { l.fields = fields; return nil }
 func (l *lines) end() error                  { return nil }
 
 func (l *lines) row(cells []any) error {
-	var parts []string
+	parts := make([]string, 0, len(cells))
 	for i, cell := range cells {
 		parts = append(parts, l.fields[i].text(cell, "NULL"))
 	}

@@ -252,6 +252,7 @@ func (f field) text(cell any, null string) string {
 		if compact, err := json.Marshal(f.json(cell)); err == nil {
 			return string(compact)
 		}
+	default:
 	}
 	return fmt.Sprint(cell)
 }
@@ -296,6 +297,7 @@ func (f field) json(cell any) any {
 			object[f.text(value(entries.Key().Interface()), "null")] = f.json(value(entries.Value().Interface()))
 		}
 		return object
+	default:
 	}
 	return cell
 }

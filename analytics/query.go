@@ -66,7 +66,7 @@ func (r *Reader) Query(ctx context.Context, w io.Writer, sql, format string) (er
 	if err != nil {
 		return explain(err)
 	}
-	defer found.Close()
+	defer func() { _ = found.Close() }()
 	if err := show(found, out); err != nil {
 		return explain(err)
 	}

@@ -212,7 +212,7 @@ func (s *schema) applied(ctx context.Context) (map[uint32][]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer found.Close()
+	defer func() { _ = found.Close() }()
 	sums := map[uint32][]string{}
 	for found.Next() {
 		var version uint32

@@ -18,9 +18,6 @@ import (
 	"activityfeed/internal/record"
 )
 
-// perType is what the views say of a table.
-const perType = "SELECT event_type, events, actors FROM {db}.posts_daily ORDER BY event_type"
-
 func TestBatchBecomesRows(t *testing.T) {
 	t.Parallel()
 	table := newTable(t)
@@ -126,7 +123,7 @@ func TestBadRecordsAmongGoodOnes(t *testing.T) {
 // that are none of ours at the rest.
 func recsWithFaults(t *testing.T) []record.Record {
 	t.Helper()
-	var all []event.Event
+	all := make([]event.Event, 0, 11)
 	for n := range 11 {
 		author := "ann"
 		if n == 7 || n == 9 {
@@ -406,5 +403,51 @@ func TestFailureIsOneLineAndAGrowingAge(t *testing.T) {
 	}
 	if s.failing.Load() {
 		t.Error("the sink does not know that it recovered")
+	}
+}
+
+// Every one of these was another default in some version of ClickHouse, and two
+// of them lose rows or count them twice.
+func TestInsertSettings(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, token string
+		want        clickhouse.Settings
+	}{
+		{"from the log", "T/3/5-9/abc", clickhouse.Settings{
+			"async_insert": 0, "distributed_foreground_insert": 1, "max_partitions_per_insert_block": 0,
+			"insert_deduplicate": 1, "insert_deduplication_token": "T/3/5-9/abc",
+			"deduplicate_blocks_in_dependent_materialized_views": 1,
+		}},
+		{"from nowhere", "", clickhouse.Settings{
+			"async_insert": 0, "distributed_foreground_insert": 1, "max_partitions_per_insert_block": 0, "insert_deduplicate": 0,
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if diff := cmp.Diff(tt.want, insertSettings(tt.token)); diff != "" {
+				t.Errorf("insertSettings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A rollup by materialized view is fed by inserts, so it must not see a repeat
+// either; this is what the token's settings are for.
+func TestARepeatIsNotSeenByARollup(t *testing.T) {
+	t.Parallel()
+	table := newTable(t)
+	table.exec(`CREATE MATERIALIZED VIEW {db}.rollup ENGINE = SummingMergeTree ORDER BY day
+		SETTINGS non_replicated_deduplication_window = 1000
+		AS SELECT toDate(event_time) AS day, count() AS n FROM {db}.events GROUP BY day`)
+	records := recordsOf(t, 0, photos(0, 99)...)
+	for range 3 {
+		s, _ := newSink(t, table.store())
+		if err := s.handleBatch(batchOf(t, 1, records...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := table.count("SELECT sum(n) FROM {db}.rollup"); got != 100 {
+		t.Errorf("the rollup counts %d, want 100", got)
 	}
 }
