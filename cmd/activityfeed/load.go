@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/fault"
 	"activityfeed/internal/kafka"
 	"activityfeed/internal/load"
 )
@@ -43,15 +44,40 @@ func (c *loadCmd) Run(ctx context.Context, con *console) error {
 	defer conns.Close()
 	clients := conns.Clients()
 	if len(e.Kafka) > 0 {
-		admin, err := kafka.NewAdmin(e.Kafka)
-		if err != nil {
-			return err
-		}
-		defer admin.Close()
-		clients.Settle = func(ctx context.Context) error { return waitForConsumers(ctx, admin, roleFeed) }
+		clients.Settle = c.settle
 	}
 	_, err = load.Run(ctx, cfg, clients, con.err)
 	return err
+}
+
+// settle waits until the feeds have what the log has. A server that is killed and
+// started again in the middle of a load has other ports: they are looked up anew.
+func (c *loadCmd) settle(ctx context.Context) error {
+	giveUp := time.Now().Add(c.Load.Patience)
+	for {
+		err := c.settleOnce(ctx)
+		if fault.KindOf(err) != fault.Unavailable || ctx.Err() != nil || time.Now().After(giveUp) {
+			return err
+		}
+		select {
+		case <-time.After(500 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (c *loadCmd) settleOnce(ctx context.Context) error {
+	e, err := c.Target.resolve()
+	if err != nil {
+		return err
+	}
+	admin, err := kafka.NewAdmin(e.Kafka)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	return waitForConsumers(ctx, admin, roleFeed)
 }
 
 // waitForConsumers returns when the services have done everything in the log.
