@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -28,8 +29,9 @@ const (
 )
 
 const (
-	// segmentBytes is the size of a log file, the unit in which space comes back.
-	segmentBytes = 32 << 20
+	// segmentBytes is the size of a log file: the unit in which space comes back,
+	// and of which the broker holds one a partition in memory while it loads.
+	segmentBytes = 16 << 20
 	// commitsKept keeps the committed offsets of a group that is away. Kafka's own
 	// default forgets them after 7 days, and a system that was off for a week
 	// would read everything again.
@@ -193,6 +195,9 @@ func (k *Kafka) open() error {
 	if err := k.asAdmin(context.Background(), checkCommits); err != nil {
 		return fmt.Errorf("check committed offsets: %w", err)
 	}
+	// Loading reads the whole log through memory, after a crash all at once: 1 GB
+	// of log takes 1 GB. It is not needed any more.
+	debug.FreeOSMemory()
 	k.gate.open()
 	k.log.Debug("the log is loaded", "took", k.cfg.Now().Sub(start))
 	return nil
