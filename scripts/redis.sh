@@ -41,4 +41,8 @@ if ! { $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive apt-get 
 	exit 1
 fi
 rm -f "$log"
+if ! command -v redis-server >/dev/null 2>&1; then
+	say "redis-server was installed, but is not on PATH" >&2
+	exit 1
+fi
 say "$(redis-server --version | sed 's/ sha=.*//'): $(command -v redis-server)"
