@@ -37,6 +37,8 @@ type redisStore struct {
 	cfg     Config
 	now     func() time.Time
 	metrics *metrics
+	// ahead is readAhead, but for tests.
+	ahead int
 
 	// writes collects the commands of concurrent handlers into large pipelines.
 	writes *batcher
@@ -54,6 +56,7 @@ func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Tim
 		cfg:       cfg,
 		now:       now,
 		metrics:   m,
+		ahead:     readAhead,
 		audiences: newAudienceCache(cfg.AudienceCache),
 		building:  make(chan struct{}, cfg.Rebuilds),
 	}

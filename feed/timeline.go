@@ -46,7 +46,7 @@ const (
 // home returns the ids of a home feed below cursor, newest first, each once: want
 // at most, and at least one unless end, which says that there are no more.
 func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, want int) (ids []event.ID, end bool, err error) {
-	count, built := want+readAhead, false
+	count, built := want+s.ahead, false
 	for {
 		w, err := s.read(ctx, user, cursor, count)
 		if err != nil {

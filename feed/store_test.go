@@ -1,0 +1,600 @@
+package feed
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"activityfeed/internal/event"
+	"activityfeed/internal/fault"
+	pb "activityfeed/proto/activityfeed/v1"
+)
+
+func TestPostReachesFollowersAndTheAuthor(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		p.apply(t, followed("bob", "ann"), followed("cat", "ann"))
+		p.wantHome(t, "bob") // warm from here on; cat stays cold
+		first, second := p.post(t, "ann"), p.post(t, "ann")
+
+		if got, want := w.list(t, "bob"), []string{second, first, sentinel}; !slices.Equal(got, want) {
+			t.Errorf("list of a warm feed = %v, want %v", got, want)
+		}
+		if got := w.list(t, "cat"); len(got) != 0 {
+			t.Errorf("list of a cold feed = %v, want none", got)
+		}
+		for _, user := range []string{"ann", "bob", "cat"} {
+			p.wantHome(t, user, second, first)
+		}
+		p.wantHome(t, "dan")
+	})
+}
+
+func TestEntriesAreKeptAsIntegers(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		if w.clock.mini != nil {
+			t.Skip("needs a Redis with encodings: the redis row")
+		}
+		p := w.process(t, Config{})
+		ids := make([]event.ID, 800)
+		for i := range ids {
+			ids[i] = w.ids.Next()
+		}
+		slices.Reverse(ids)
+		argv := []any{"B1", 800, 1000000}
+		for _, id := range ids {
+			argv = append(argv, id.String())
+		}
+		w.raw.RPush(t.Context(), feedKey("bob"), "B1")
+		cmd := installScript.integer(t.Context(), []string{feedKey("bob")}, argv...)
+		if err := p.store.writes.do(t.Context(), cmd); err != nil || cmd.Val() != 1 {
+			t.Fatalf("install = %d, %v", cmd.Val(), err)
+		}
+		used, err := w.raw.MemoryUsage(t.Context(), feedKey("bob"), 0).Result()
+		if err != nil || used > 800*11 {
+			t.Errorf("800 entries use %d bytes, %v; want 11 an entry at most", used, err)
+		}
+	})
+}
+
+func TestPagesGoOnPastTheStoredList(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		p.apply(t, followed("bob", "ann"), followed("bob", "cat"))
+		p.wantHome(t, "bob")
+		var want []string
+		for i := range 40 {
+			want = append(want, p.post(t, []string{"ann", "cat"}[i%2]))
+			w.clock.advance(time.Minute)
+		}
+		slices.Reverse(want)
+		list := w.list(t, "bob")
+		if len(list) > 10 || slices.Contains(list, sentinel) {
+			t.Errorf("list = %v, want at most 10 entries without a sentinel", list)
+		}
+		p.wantHome(t, "bob", want...)
+
+		// The same for a feed that was built from many posts.
+		w.raw.Del(t.Context(), feedKey("bob"))
+		p.wantHome(t, "bob", want...)
+		if list := w.list(t, "bob"); !slices.Equal(list, want[:8]) {
+			t.Errorf("list after a build = %v, want %v", list, want[:8])
+		}
+	})
+}
+
+func TestPagesGoOnPastTheListOfABusyFeed(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		p.apply(t, followed("bob", "ann"))
+		p.wantHome(t, "bob")
+		var want []string
+		for range 30 { // all within the disorder
+			want = append(want, p.post(t, "ann"))
+			w.clock.advance(time.Second)
+		}
+		slices.Reverse(want)
+		p.wantHome(t, "bob", want...)
+	})
+}
+
+func TestLatePushesFindTheirPlace(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		p.apply(t, followed("bob", "ann"), followed("bob", "cat"))
+		p.wantHome(t, "bob")
+		var ids []string
+		for range 4 {
+			ids = append(ids, p.post(t, "ann"))
+			w.clock.advance(10 * time.Minute)
+		}
+		for _, back := range []time.Duration{2 * time.Minute, 15 * time.Minute, 25 * time.Minute, time.Hour} {
+			at := w.clock.Now().Add(-back)
+			id := event.FirstID(at) + 1
+			p.apply(t, posted("cat", id, at))
+			ids = append(ids, id.String())
+		}
+		want := newestFirst(ids...)
+		if got := w.list(t, "bob"); !slices.Equal(got, append(slices.Clone(want), sentinel)) {
+			t.Errorf("list = %v, want %v and the sentinel", got, want)
+		}
+		p.wantHome(t, "bob", want...)
+	})
+}
+
+func TestLatePushStaysOutOfATrimmedList(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		p.apply(t, followed("bob", "ann"), followed("bob", "cat"))
+		p.wantHome(t, "bob")
+		start := w.clock.Now()
+		var ids []string
+		for range 20 {
+			w.clock.advance(10 * time.Minute)
+			ids = append(ids, p.post(t, "ann"))
+		}
+		id := event.FirstID(start.Add(time.Minute))
+		p.apply(t, posted("cat", id, start))
+		if slices.Contains(w.list(t, "bob"), id.String()) {
+			t.Errorf("list = %v holds %v: it claims to be complete down to there", w.list(t, "bob"), id)
+		}
+		p.wantHome(t, "bob", newestFirst(append(ids, id.String())...)...)
+	})
+}
+
+func TestRepeatsChangeNothing(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		post := posted("ann", w.ids.Next(), w.clock.Now())
+		other := posted("ann", w.ids.Next(), w.clock.Now())
+		facts := []proto.Message{
+			followed("bob", "ann"), followed("cat", "ann"), unfollowed("cat", "ann"), followed("dan", "ann"),
+			post, other, deleted("ann", other.GetPhoto().GetPostId()),
+			&pb.UserBlocked{ActorId: "dan", TargetId: "ann"},
+			&pb.UserMuted{ActorId: "bob", TargetId: "cat"}, &pb.UserUnmuted{ActorId: "bob", TargetId: "cat"},
+		}
+		var before map[string]string
+		for i, fact := range facts {
+			e := w.event(fact)
+			for attempt := range 3 {
+				if err := p.deliver(t.Context(), e, 1+attempt); err != nil {
+					t.Fatal(err)
+				}
+				// The feeds are warm in between, so that a repeat meets its first effect.
+				p.wantHomes(t)
+				after := w.dump(t)
+				if attempt > 0 && !equalMaps(before, after) {
+					t.Errorf("fact %d (%T), delivery %d: the store changed\nfrom %v\nto   %v", i, fact, attempt+1, before, after)
+				}
+				before = after
+			}
+		}
+		p.wantHome(t, "bob", post.GetPhoto().GetPostId())
+		p.wantHome(t, "cat")
+		p.wantHome(t, "dan")
+	})
+}
+
+// wantHomes warms the feeds of all users of a test.
+func (p *process) wantHomes(t testing.TB) {
+	t.Helper()
+	for _, user := range []string{"ann", "bob", "cat", "dan"} {
+		if _, err := p.home(t.Context(), user, 2, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// dump returns all that Redis holds, apart from generations and expiries.
+func (w *world) dump(t testing.TB) map[string]string {
+	t.Helper()
+	ctx, all := t.Context(), map[string]string{}
+	for _, key := range w.raw.Keys(ctx, "*").Val() {
+		switch kind := w.raw.Type(ctx, key).Val(); kind {
+		case "list":
+			all[key] = strings.Join(w.raw.LRange(ctx, key, 0, -1).Val(), " ")
+		case "hash":
+			entries := w.raw.HGetAll(ctx, key).Val()
+			delete(entries, generationField)
+			all[key] = fmt.Sprint(entries)
+		default:
+			all[key] = w.raw.Get(ctx, key).Val()
+		}
+	}
+	return all
+}
+
+func equalMaps(a, b map[string]string) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for k, v := range a {
+		if b[k] != v {
+			return false
+		}
+	}
+	return true
+}
+
+func TestRedeliveryHealsAMisplacedCopy(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		p.apply(t, followed("bob", "ann"))
+		p.wantHome(t, "bob")
+		old := w.event(posted("ann", w.ids.Next(), w.clock.Now()))
+		if err := p.deliver(t.Context(), old, 1); err != nil {
+			t.Fatal(err)
+		}
+		w.clock.advance(10 * time.Minute)
+		newer := p.post(t, "ann")
+		id := old.Data.(*pb.PhotoPosted).GetPhoto().GetPostId()
+		// A push that hung in a connection lands now, in front.
+		w.raw.LPush(t.Context(), feedKey("bob"), id)
+		p.wantHome(t, "bob", newer, id)
+		if err := p.deliver(t.Context(), old, 2); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := w.list(t, "bob"), []string{newer, id, sentinel}; !slices.Equal(got, want) {
+			t.Errorf("list = %v, want %v", got, want)
+		}
+	})
+}
+
+func TestAuthorListIsSortedAndUnique(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		var ids []string
+		for range 9 {
+			w.clock.advance(time.Second)
+			ids = append(ids, w.ids.Next().String())
+		}
+		for _, i := range []int{4, 2, 8, 0, 6, 1, 3, 5, 7, 4, 0, 8, 1} {
+			id, err := event.ParseID(ids[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.apply(t, posted("ann", id, w.clock.Now()))
+		}
+		got := w.raw.LRange(t.Context(), authorKey("ann"), 0, -1).Val()
+		if want := newestFirst(ids...); !slices.Equal(got, want) {
+			t.Errorf("author list = %v, want %v", got, want)
+		}
+	})
+}
+
+func TestDeletes(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		p.apply(t, followed("bob", "ann"))
+		p.wantHome(t, "bob")
+		kept, gone := p.post(t, "ann"), p.post(t, "ann")
+
+		p.apply(t, deleted("mallory", kept)) // not hers
+		p.apply(t, deleted("ann", gone))
+		p.wantHome(t, "bob", kept)
+		if got := w.raw.LRange(t.Context(), authorKey("ann"), 0, -1).Val(); !slices.Equal(got, []string{kept}) {
+			t.Errorf("author list = %v, want %v", got, []string{kept})
+		}
+
+		// Deletes that come before their post bind their own author alone.
+		late := posted("ann", w.ids.Next(), w.clock.Now())
+		foreign := posted("ann", w.ids.Next(), w.clock.Now())
+		lateID, foreignID := late.GetPhoto().GetPostId(), foreign.GetPhoto().GetPostId()
+		p.apply(t, deleted("ann", lateID), deleted("mallory", lateID), deleted("mallory", foreignID))
+		p.apply(t, late, foreign)
+		p.wantHome(t, "bob", foreignID, kept)
+
+		if _, err := p.api.GetPost(t.Context(), &pb.GetPostRequest{UserId: "bob", PostId: gone}); fault.KindOf(err) != fault.NotFound {
+			t.Errorf("GetPost of a deleted post: %v, want not found", err)
+		}
+		r, err := p.api.GetPost(t.Context(), &pb.GetPostRequest{UserId: "bob", PostId: kept})
+		if err != nil || r.GetPhoto().GetPostId() != kept || r.GetPhoto().GetCaption() != "by ann" {
+			t.Errorf("GetPost = %v, %v", r, err)
+		}
+	})
+}
+
+func TestPagesStayFullOverDeletes(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		p.apply(t, followed("bob", "ann"))
+		p.wantHome(t, "bob")
+		var ids []string
+		for range 30 {
+			w.clock.advance(5 * time.Minute)
+			ids = append(ids, p.post(t, "ann"))
+		}
+		first, err := p.api.GetHomeFeed(t.Context(), &pb.GetHomeFeedRequest{UserId: "bob", PageSize: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for i, id := range ids {
+			if i%3 == 0 {
+				want = append(want, id)
+			} else {
+				p.apply(t, deleted("ann", id)) // also the one that the cursor stands on
+			}
+		}
+		want = newestFirst(want...)
+		p.wantHome(t, "bob", want...)
+		rest, err := scroll(5, first.GetNextPageToken(), true, func(token string) ([]*pb.Photo, string, bool, error) {
+			r, err := p.api.GetHomeFeed(t.Context(), &pb.GetHomeFeedRequest{UserId: "bob", PageSize: 5, PageToken: token})
+			return r.GetPhotos(), r.GetNextPageToken(), r.GetHasMore(), err
+		})
+		last := first.GetPhotos()[4].GetPostId()
+		want = slices.DeleteFunc(want, func(id string) bool { return id >= last })
+		if err != nil || !slices.Equal(rest, want) {
+			t.Errorf("pages after %s = %v, %v, want %v", last, rest, err, want)
+		}
+	})
+}
+
+func TestFollowAndUnfollowShowAtTheNextRead(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		early := p.post(t, "ann")
+		p.wantHome(t, "bob")
+		p.apply(t, followed("bob", "ann"))
+		p.wantHome(t, "bob", early)
+		w.clock.advance(10 * time.Second)
+		p.apply(t, unfollowed("bob", "ann"))
+		p.wantHome(t, "bob")
+		p.post(t, "ann")
+		p.wantHome(t, "bob")
+	})
+}
+
+func TestTheNewerFactOfAnEdgeCounts(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		follow := w.event(followed("bob", "ann"))
+		w.clock.advance(time.Minute)
+		unfollow := w.event(unfollowed("bob", "ann"))
+		w.clock.advance(time.Minute)
+		again := w.event(followed("bob", "ann"))
+		post := p.post(t, "ann")
+		for _, tt := range []struct {
+			name   string
+			events []event.Event
+			follow bool
+		}{
+			{"in order", []event.Event{follow, unfollow}, false},
+			{"the follow comes again, late", []event.Event{follow}, false},
+			{"the next follow", []event.Event{again}, true},
+			{"both come again", []event.Event{unfollow, follow}, true},
+		} {
+			for _, e := range tt.events {
+				if err := p.deliver(t.Context(), e, 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var want []string
+			if tt.follow {
+				want = []string{post}
+			}
+			t.Log(tt.name)
+			p.wantHome(t, "bob", want...)
+			ids, _, err := p.Followers(t.Context(), "ann", 10, "")
+			if err != nil || (len(ids) == 1) != tt.follow {
+				t.Errorf("%s: followers = %v, %v, want following %v", tt.name, ids, err, tt.follow)
+			}
+		}
+	})
+}
+
+func TestClocksOfTwoHostsMayDiffer(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		// The second fact of the log has the older id, by less than the skew.
+		second := w.event(unfollowed("bob", "ann"))
+		w.clock.advance(clockSkew - time.Millisecond)
+		first := w.event(followed("bob", "ann"))
+		for _, e := range []event.Event{first, second} {
+			if err := p.deliver(t.Context(), e, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if ids, _, err := p.Followers(t.Context(), "ann", 10, ""); err != nil || len(ids) != 0 {
+			t.Errorf("followers = %v, %v, want none: the log ends with an unfollow", ids, err)
+		}
+	})
+}
+
+func TestBlocksAndMutes(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		p.apply(t, followed("bob", "ann"), followed("ann", "bob"), followed("cat", "ann"))
+		p.wantHomes(t)
+		ann, bob := p.post(t, "ann"), p.post(t, "bob")
+		both := []string{bob, ann}
+		type homes struct{ ann, bob, cat []string }
+		for _, tt := range []struct {
+			name string
+			fact proto.Message
+			want homes
+			// bobReads is whether bob may read ann's own page and posts.
+			bobReads bool
+		}{
+			{"nothing", followed("bob", "ann"), homes{both, both, []string{ann}}, true},
+			{"bob mutes ann", &pb.UserMuted{ActorId: "bob", TargetId: "ann"}, homes{both, []string{bob}, []string{ann}}, true},
+			{"ann blocks bob", &pb.UserBlocked{ActorId: "ann", TargetId: "bob"}, homes{[]string{ann}, []string{bob}, []string{ann}}, false},
+			{"bob unmutes ann", &pb.UserUnmuted{ActorId: "bob", TargetId: "ann"}, homes{[]string{ann}, []string{bob}, []string{ann}}, false},
+			{"bob blocks ann", &pb.UserBlocked{ActorId: "bob", TargetId: "ann"}, homes{[]string{ann}, []string{bob}, []string{ann}}, false},
+			{"ann unblocks bob", &pb.UserUnblocked{ActorId: "ann", TargetId: "bob"}, homes{[]string{ann}, []string{bob}, []string{ann}}, false},
+			{"bob unblocks ann", &pb.UserUnblocked{ActorId: "bob", TargetId: "ann"}, homes{both, both, []string{ann}}, true},
+		} {
+			w.clock.advance(5 * time.Second)
+			p.apply(t, tt.fact)
+			t.Log(tt.name)
+			p.wantHome(t, "ann", tt.want.ann...)
+			p.wantHome(t, "bob", tt.want.bob...)
+			p.wantHome(t, "cat", tt.want.cat...)
+			want := []string{}
+			if tt.bobReads {
+				want = []string{ann}
+			}
+			if got, err := p.authorFeed(t.Context(), "bob", "ann", 5); err != nil || !slices.Equal(got, want) {
+				t.Errorf("%s: GetAuthorFeed = %v, %v, want %v", tt.name, got, err, want)
+			}
+			if _, err := p.api.GetPost(t.Context(), &pb.GetPostRequest{UserId: "bob", PostId: ann}); (err == nil) != tt.bobReads {
+				t.Errorf("%s: GetPost = %v, want readable %v", tt.name, err, tt.bobReads)
+			}
+			if got, err := p.authorFeed(t.Context(), "ann", "ann", 5); err != nil || !slices.Equal(got, []string{ann}) {
+				t.Errorf("%s: ann's own page = %v, %v", tt.name, got, err)
+			}
+		}
+	})
+}
+
+func TestUsersArePaged(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, Config{})
+		for _, n := range []int{0, 1, 100, 1500} {
+			user := fmt.Sprintf("star%d", n)
+			var want []string
+			for i := range n {
+				want = append(want, fmt.Sprintf("fan%04d", i))
+				if err := p.store.link(t.Context(), edge{following, followers, want[i], user, w.ids.Next(), true}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, size := range []int{7, 100, 1000} {
+				var got []string
+				for token := ""; ; {
+					ids, next, err := p.Followers(t.Context(), user, size, token)
+					if err != nil || len(ids) > size {
+						t.Fatalf("Followers(%s, %d) = %d ids, %v", user, size, len(ids), err)
+					}
+					got = append(got, ids...)
+					if token = next; token == "" {
+						break
+					}
+				}
+				slices.Sort(got)
+				if got = slices.Compact(got); !slices.Equal(got, want) {
+					t.Errorf("Followers(%s) in pages of %d: %d ids, want %d", user, size, len(got), len(want))
+				}
+			}
+		}
+		ids, next, err := p.Following(t.Context(), "fan0000", 10, "")
+		if slices.Sort(ids); err != nil || next != "" || !slices.Equal(ids, []string{"star1", "star100", "star1500"}) {
+			t.Errorf("Following = %v, %q, %v", ids, next, err)
+		}
+		if _, _, err := p.Following(t.Context(), "fan0000", 10, "rubbish"); fault.KindOf(err) != fault.InvalidArgument {
+			t.Errorf("Following with a broken token: %v", err)
+		}
+	})
+}
+
+func TestLargeAudiences(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, Config{})
+		pipe := w.raw.Pipeline()
+		pipe.HSet(t.Context(), followers.key("star"), generationField, "g")
+		for i := range wholeAudience + 200 {
+			fan := fmt.Sprintf("fan%05d", i)
+			pipe.HSet(t.Context(), followers.key("star"), fan, w.ids.Next().String())
+			pipe.RPush(t.Context(), feedKey(fan), sentinel)
+		}
+		if _, err := pipe.Exec(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		id := p.post(t, "star")
+		missing := 0
+		for i := range wholeAudience + 200 {
+			if !slices.Equal(w.list(t, fmt.Sprintf("fan%05d", i))[:1], []string{id}) {
+				missing++
+			}
+		}
+		if missing > 0 {
+			t.Errorf("%d of %d followers did not get the post", missing, wholeAudience+200)
+		}
+	})
+}
+
+func TestAudienceCacheFollowsEveryChange(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		here, there := w.process(t, smallConfig()), w.process(t, smallConfig())
+		for i, follows := range []bool{true, false, true} {
+			w.clock.advance(5 * time.Second)
+			here.post(t, "ann") // fills the cache of here
+			if follows {
+				there.apply(t, followed("bob", "ann"))
+			} else {
+				there.apply(t, unfollowed("bob", "ann"))
+			}
+			here.wantHomes(t)
+			id := here.post(t, "ann")
+			if got := slices.Contains(w.list(t, "bob"), id); got != follows {
+				t.Errorf("step %d: the post was pushed: %v, want %v", i, got, follows)
+			}
+		}
+	})
+}
+
+func TestScriptsAreLoadedAgain(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		p.apply(t, followed("bob", "ann"))
+		p.wantHome(t, "bob")
+		w.raw.ScriptFlush(t.Context())
+		id := p.post(t, "ann")
+		w.raw.ScriptFlush(t.Context())
+		p.wantHome(t, "bob", id)
+	})
+}
+
+func TestSelfFollowPushesOnce(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		p := w.process(t, smallConfig())
+		p.apply(t, followed("ann", "ann"))
+		p.wantHome(t, "ann")
+		id := p.post(t, "ann")
+		if got, want := w.list(t, "ann"), []string{id, sentinel}; !slices.Equal(got, want) {
+			t.Errorf("list = %v, want %v", got, want)
+		}
+	})
+}
+
+func TestReadingKeepsAFeedWarm(t *testing.T) {
+	t.Parallel()
+	w := newMiniWorld(t)
+	p := w.process(t, Config{ColdAfter: time.Hour})
+	p.wantHome(t, "bob")
+	for range 5 {
+		w.clock.advance(30 * time.Minute)
+		p.wantHome(t, "bob")
+		if len(w.list(t, "bob")) == 0 {
+			t.Fatal("the feed went cold while it was read")
+		}
+	}
+	w.clock.advance(61 * time.Minute)
+	if got := w.list(t, "bob"); len(got) != 0 {
+		t.Errorf("list = %v, want none: nobody read it for an hour", got)
+	}
+}
