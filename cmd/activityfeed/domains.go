@@ -71,17 +71,18 @@ func (s *server) addAPI(publisher *kafka.Publisher, feeds *feed.Feed, notificati
 		return err
 	}
 	source := sourceName(s.cfg.Node)
+	commands := roomyPublisher{publisher, s.engines.room}
 	tail := kafka.NewTail(kafka.TailConfig{
 		Brokers: s.engines.brokers,
 		Topic:   event.Topic,
 		// An hour more than is needed: the brokers' clock may differ from ours.
 		Since: time.Now().Add(-s.cfg.Post.IdempotencyWindow - time.Hour),
 	}, s.log)
-	posts, err := post.New(s.cfg.Post, post.Deps{Log: s.log, Publisher: publisher, Tail: tail, IDs: ids, Now: time.Now, Source: source, Metrics: s.metrics})
+	posts, err := post.New(s.cfg.Post, post.Deps{Log: s.log, Publisher: commands, Tail: tail, IDs: ids, Now: time.Now, Source: source, Metrics: s.metrics})
 	if err != nil {
 		return err
 	}
-	graphs, err := graph.New(s.cfg.Graph, graph.Deps{Log: s.log, Publisher: publisher, Follows: feeds, IDs: ids, Source: source})
+	graphs, err := graph.New(s.cfg.Graph, graph.Deps{Log: s.log, Publisher: commands, Follows: feeds, IDs: ids, Source: source})
 	if err != nil {
 		return err
 	}

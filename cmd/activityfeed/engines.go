@@ -41,11 +41,13 @@ type engineFlags struct {
 type engines struct {
 	brokers []string
 	redis   redis.UniversalClient
-	// redisLasts is false for the in-process Redis, which forgets at every start.
-	redisLasts bool
 	// clickhouse has no address when there is no engine.
 	clickhouse clickhouseTarget
 	endpoints  endpoints
+	// room says why the embedded log takes nothing, nil while it does.
+	room func() error
+	// children are the embedded engines that can die on their own.
+	children []*supervisor
 
 	closers []func() error
 }
@@ -59,7 +61,7 @@ type clickhouseTarget struct {
 // openEngines starts the embedded engines that the roles need and connects to
 // the others. A missing engine is no error: its part of the system waits.
 func openEngines(ctx context.Context, f engineFlags, roles roleSet, log *slog.Logger) (*engines, error) {
-	e := &engines{brokers: f.Kafka, redisLasts: true}
+	e := &engines{brokers: f.Kafka, room: func() error { return nil }}
 	opened := false
 	defer func() {
 		if !opened {
@@ -96,7 +98,7 @@ func (e *engines) openLog(f engineFlags, log *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("embedded log: %w", err)
 	}
-	e.brokers = kafka.Brokers()
+	e.brokers, e.room = kafka.Brokers(), kafka.Room
 	e.closers = append(e.closers, kafka.Close)
 	return nil
 }
@@ -104,16 +106,14 @@ func (e *engines) openLog(f engineFlags, log *slog.Logger) error {
 func (e *engines) openRedis(ctx context.Context, f engineFlags, log *slog.Logger) error {
 	addrs := f.Redis
 	if len(addrs) == 0 {
-		server, err := embedded.StartRedis(ctx, embedded.RedisConfig{
-			Dir:  filepath.Join(f.DataDir, "redis"),
-			Port: f.RedisPort,
-		}, log)
+		cfg := embedded.RedisConfig{Dir: filepath.Join(f.DataDir, "redis"), Port: f.RedisPort}
+		server, err := embedded.StartRedis(ctx, cfg, log)
 		if err != nil {
 			return fmt.Errorf("embedded Redis: %w", err)
 		}
-		e.closers = append(e.closers, server.Close)
+		cfg.Port = portOf(server.Addr())
+		e.supervise("redis", server, log, func(ctx context.Context) (engine, error) { return embedded.StartRedis(ctx, cfg, log) })
 		addrs = []string{server.Addr()}
-		e.redisLasts = server.Persistent()
 	}
 	e.redis = redis.NewUniversalClient(&redis.UniversalOptions{
 		Addrs:    addrs,
@@ -132,10 +132,8 @@ func (e *engines) openRedis(ctx context.Context, f engineFlags, log *slog.Logger
 func (e *engines) openClickHouse(ctx context.Context, f engineFlags, log *slog.Logger) error {
 	e.clickhouse = clickhouseTarget{f.Clickhouse, f.ClickhouseDatabase, f.ClickhouseUsername, f.ClickhousePassword}
 	if len(f.Clickhouse) == 0 {
-		server, err := embedded.StartClickHouse(ctx, embedded.ClickHouseConfig{
-			Dir:     filepath.Join(f.DataDir, "clickhouse"),
-			TCPPort: f.ClickhousePort,
-		}, log)
+		cfg := embedded.ClickHouseConfig{Dir: filepath.Join(f.DataDir, "clickhouse"), TCPPort: f.ClickhousePort}
+		server, err := embedded.StartClickHouse(ctx, cfg, log)
 		if errors.Is(err, embedded.ErrEngineMissing) {
 			log.Warn("analytics waits: the log keeps its events until a ClickHouse is there", "err", err)
 			return nil
@@ -143,13 +141,20 @@ func (e *engines) openClickHouse(ctx context.Context, f engineFlags, log *slog.L
 		if err != nil {
 			return fmt.Errorf("embedded ClickHouse: %w", err)
 		}
-		e.closers = append(e.closers, server.Close)
+		cfg.TCPPort = portOf(server.Addr())
+		e.supervise("clickhouse", server, log, func(ctx context.Context) (engine, error) { return embedded.StartClickHouse(ctx, cfg, log) })
 		e.clickhouse = clickhouseTarget{[]string{server.Addr()}, f.ClickhouseDatabase, embedded.ClickHouseUser, server.Password()}
 		// The tools read as the analyst, who can break nothing.
 		e.endpoints.ClickHouse.Username, e.endpoints.ClickHouse.Password = embedded.ClickHouseAnalyst, server.AnalystPassword()
 	}
 	e.endpoints.ClickHouse.Addr, e.endpoints.ClickHouse.Database = e.clickhouse.addr, e.clickhouse.database
 	return nil
+}
+
+func (e *engines) supervise(name string, started engine, log *slog.Logger, start func(context.Context) (engine, error)) {
+	s := &supervisor{name: name, log: log, start: start, current: started}
+	e.children = append(e.children, s)
+	e.closers = append(e.closers, s.close)
 }
 
 // close ends the engines in the reverse order of their start.

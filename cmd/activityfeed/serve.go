@@ -130,6 +130,9 @@ func (s *server) build(ctx context.Context) error {
 func (s *server) run(ctx context.Context, extra ...app.Part) error {
 	defer s.close()
 	operator := []app.Part{{Name: "operator's port", Run: s.ops.Run}}
+	for _, child := range s.engines.children {
+		operator = append(operator, app.Part{Name: child.name, Run: child.run})
+	}
 	return app.RunStages(ctx, s.log, extra, s.frontend, s.backend, s.consumers, operator)
 }
 
@@ -183,6 +186,9 @@ func (s *server) caughtUp(ctx context.Context) error {
 func (s *server) ready(ctx context.Context) error {
 	var problems []error
 	if err := s.admin.Ping(ctx); err != nil {
+		problems = append(problems, fmt.Errorf("log: %w", err))
+	}
+	if err := s.engines.room(); err != nil {
 		problems = append(problems, fmt.Errorf("log: %w", err))
 	}
 	if s.engines.redis != nil {
