@@ -9,10 +9,12 @@
 //	router.go      topics -> middleware -> sink: the wiring on one screen
 //	middleware.go  what happens when an insert fails, and why in this order
 //	sink.go        one batch: decode, insert, poison what cannot be a row
+//	budget.go      how much may be poison before we take ourselves for broken
 //	rows.go        events as columns
 //	clickhouse.go  the connection and the insert; classify.go: whose fault an error is
 //	schema.go      schema/*.sql, numbered files, applied once
-//	query.go       Reader: read-only questions for `activityfeed sql`
+//	query.go       Reader: read-only questions for `activityfeed sql`; printer.go: as text
+//	metrics.go     what an operator sees
 //
 // Promises, each with a test:
 //   - Every event is a row of the table `events` at least once, and the views
