@@ -29,17 +29,32 @@ local length
 if not head or (ARGV[4] == '' and order(row, head) > 0) then
   length = redis.call('LPUSH', inbox, row)
 else
-  local rows = redis.call('LRANGE', inbox, 0, -1)
-  local place = #rows + 1
-  for i, other in ipairs(rows) do
-    local d = order(row, other)
-    if d == 0 or (ARGV[4] ~= '' and order(other, ARGV[4]) > 0 and subject(row) == subject(other)) then
-      return 0
+  -- Rows from other partitions are a little out of order: the place is near the
+  -- head. Only who must be told once is searched for in the whole inbox.
+  local once, kind = ARGV[4] ~= '', string.byte(row, 10)
+  local first, step, place, older = 0, once and cap or 8, nil, nil
+  while true do
+    local rows = redis.call('LRANGE', inbox, first, first + step - 1)
+    for i, other in ipairs(rows) do
+      if not place then
+        local d = order(row, other)
+        if d == 0 then
+          return 0
+        elseif d > 0 then
+          place, older = first + i, other
+        end
+      end
+      if once and string.byte(other, 10) == kind and subject(row) == subject(other) and order(other, ARGV[4]) > 0 then
+        return 0
+      end
     end
-    if d > 0 and i < place then
-      place = i
+    first = first + #rows
+    if #rows < step or (place and not once) then
+      break
     end
+    step = step * 4
   end
+  place = place or first + 1
   if place > cap then
     return 0
   end
@@ -49,10 +64,10 @@ else
     -- Late: newer rows came before it. It notes the newest of them, so that a
     -- client who has that one is still sent this one.
     row = string.sub(row, 1, 8) .. '\2' .. string.sub(row, 10, 10) .. string.sub(head, 1, 8) .. string.sub(row, 11)
-    if place > #rows then
-      length = redis.call('RPUSH', inbox, row)
+    if older then
+      length = redis.call('LINSERT', inbox, 'BEFORE', older, row)
     else
-      length = redis.call('LINSERT', inbox, 'BEFORE', rows[place], row)
+      length = redis.call('RPUSH', inbox, row)
     end
   end
 end
