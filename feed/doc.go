@@ -1,2 +1,80 @@
 // Package feed keeps home and author feeds in Redis and serves them.
+//
+// It reads every fact of the topic activity (and, alone, feed.retry), keeps what
+// it needs of them, and answers FeedService:
+//
+//	home(u) = posts by authors whom u follows, and u's own; not deleted; neither
+//	          side blocking; the author not muted; newest id first
+//
+// # Promises
+//
+// At rest the API returns exactly home(u), page by page, each post once, whatever
+// order, repeats and crashes the facts went through; pages are full while more
+// exist, has_more is exact, and a page token stays valid over deletes, trims and
+// rebuilds. A delete, a block or a mute is true at the next read. A property test
+// against a plain model holds us to it. Everything here is a projection: Redis can
+// be emptied and the log read again from its start.
+//
+// # What lies in Redis
+//
+// keys.go has the names. feed:{u} is a LIST of post ids, at most about
+// [Config.Cap], and no more than a memory of what the definition says: the lists
+// author:{a} of the followees, merged. A feed that nobody reads has no list, and
+// pushing to it costs nothing; its next read builds one (rebuild.go). The last
+// entry tells what the list is: the sentinel "0" (it reaches the beginning of
+// history), a marker "B..." (it is being built), or an id (older posts are in the
+// authors' lists only, from where pages go on, timeline.go). Who follows, blocks
+// and mutes whom are HASHes of user to version.
+//
+// # The price of a push
+//
+// An ordinary push is one bare LPUSHX a follower, which never looks into the list:
+// three times the throughput of a sorted set, at an eighth of the memory. What a
+// list may look like for that, and why readers return exact pages all the same:
+//
+// Let a push be ordinary only if its id was made less than 60 s before, and not
+// more than 30 s after, the moment at which it is sent, by the consumer's clock;
+// 20 s more for waiting and calling and 10 s for the difference between consumers'
+// clocks make 120 s, the disorder. A push x that is in front of y was executed
+// later than y, so y's id is at most 30 s newer than y's push, and x's at most 90 s
+// older than x's own: y is newer than x by less than the disorder. All other
+// pushes, late or repeated, are put before the first older entry (lua/push.lua),
+// which keeps this true. So, once a reader has seen an entry e, nothing deeper in
+// the list can be newer than e plus the disorder; nor can what a trim cut off,
+// since it was deeper, nor what was pushed before the list began. A reader takes
+// what is newer than that of the last entries that it read, sorts, and drops
+// repeats; a crash may have left some. If the list ends before the page is full,
+// the authors' lists go on from there; they hold every post, sorted, each once.
+//
+// A post whose id is more than 30 s ahead of the consumer is put in place, but what
+// is pushed until its time comes stands in front of it. Hosts that accept posts
+// must keep their clocks: beyond that, and in feeds with many posts at once, such a
+// post can be missing from the first pages.
+//
+// # Why it is as it is
+//
+//   - Edges have versions (the event's id), so a fact that comes late, from the
+//     retry topic or from a process that was stopped, cannot undo a newer one.
+//     Plain SETs would be simpler; a HASH of up to 128 members takes even less
+//     memory in Redis 7.0 (listpack: 22 bytes an edge, a SET 60). Of two facts
+//     within 2 s the later one in the log counts, as hosts' clocks differ.
+//   - The followers of busy authors are kept in memory. Redis tells a generation
+//     with each post, in the script that lists the post, and only followers of that
+//     generation are used: that is as good as reading them at that moment.
+//   - Readers check that they follow the author of each post. A push that was
+//     overtaken by an unfollow, in a process that hung, shows nothing.
+//   - Follows, blocks and mutes change the edge first, then delete the list. A build
+//     puts its marker first, then reads the edges, then the posts, and writes only
+//     where its marker still is: whatever happens meanwhile is in the list or takes
+//     the marker away.
+//   - Commands of concurrent handlers share pipelines (batcher.go): posts with ten
+//     followers cost little more a follower than posts with a thousand.
+//
+// # When it fails
+//
+// Redis down, full or failing over is an outage: events back off in their lanes,
+// the breaker spares Redis, nothing goes to poison, and it heals by itself. What
+// cannot be decoded goes to feed.poison at once. The metrics activityfeed_feed_*
+// tell the rest: rising careful_pushes_total means that events come late, rising
+// hydrate_misses_total that Redis lost keys.
 package feed
