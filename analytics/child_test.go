@@ -15,9 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"activityfeed/internal/embedded"
 	"activityfeed/internal/fault"
-	"activityfeed/internal/testenv"
 )
 
 // childEnv holds a childSpec for this test binary, started again as the process
@@ -94,12 +92,8 @@ func die(t *testing.T, spec childSpec) {
 
 func TestKilledBetweenInsertAndCommit(t *testing.T) {
 	t.Parallel()
-	table := connect(t, newSturdyServer(t))
-	if err := newSchema(t, table.cfg, table.conn).apply(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	// No merge shall hide a repeat, not even after a restart.
-	table.exec("ALTER TABLE {db}.events MODIFY SETTING max_bytes_to_merge_at_max_space_in_pool = 1, max_bytes_to_merge_at_min_space_in_pool = 1")
+	table := newTable(t)
+	table.exec("SYSTEM STOP MERGES {db}.events") // no merge shall hide a repeat
 	brokers := newLog(t)
 	published := 0
 	more := func(n int) {
@@ -142,46 +136,11 @@ func TestKilledBetweenInsertAndCommit(t *testing.T) {
 	}
 }
 
-// newSturdyServer returns the settings of a ClickHouse of the test's own that is
-// started again when it ends: a client that is killed while it says hello resets
-// its connection, which version 26.7 in its embedded form does not survive.
-func newSturdyServer(t *testing.T) Config {
-	t.Helper()
-	cfg := embedded.ClickHouseConfig{Dir: t.TempDir(), TCPPort: freePort(t), Password: "secret"}
-	first := testenv.ClickHouseServer(t, cfg) // skips where there is no engine
-	ctx, stop := context.WithCancel(context.Background())
-	var keeper sync.WaitGroup
-	keeper.Go(func() {
-		for server := first; ; {
-			select {
-			case <-ctx.Done():
-				_ = server.Close()
-				return
-			case <-server.Done():
-			}
-			_ = server.Close() // frees its directory
-			next, err := embedded.StartClickHouse(ctx, cfg, testenv.Logger(t))
-			if err != nil {
-				if ctx.Err() == nil {
-					t.Errorf("start clickhouse again: %v", err)
-				}
-				return
-			}
-			server = next
-		}
-	})
-	t.Cleanup(func() { stop(); keeper.Wait() })
-	return Config{Addr: first.Addr(), Username: embedded.ClickHouseUser, Password: "secret"}.withDefaults()
-}
-
 // A connection that breaks after the insert went out leaves us without the
 // answer; the repeat must not count.
 func TestALostAnswerCountsOnce(t *testing.T) {
 	t.Parallel()
-	table := connect(t, newSturdyServer(t))
-	if err := newSchema(t, table.cfg, table.conn).apply(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	table := newTable(t)
 	proxy := newMuteProxy(t, table.cfg.Addr)
 	cfg := table.cfg
 	cfg.Addr = proxy.addr
