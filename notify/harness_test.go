@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -21,7 +22,13 @@ import (
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
-func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+func TestMain(m *testing.M) {
+	// The default of 30 is too short for an inbox to fill. The command line wins.
+	if err := flag.Set("rapid.steps", "120"); err != nil {
+		panic(err)
+	}
+	os.Exit(testenv.Main(m))
+}
 
 // onEveryRedis runs a test against the in-memory stand-in, a real Redis, and a
 // real Redis in cluster mode, which refuses commands across hash tags.

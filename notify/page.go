@@ -30,8 +30,9 @@ func readPageToken(user, token string) (event.ID, error) {
 		return maxID, nil
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(token)
-	if err != nil || len(b) != tokenSize || b[0] != tokenVersion ||
-		string(checksum(user, b[:1+idSize])) != string(b[1+idSize:]) {
+	// The decoder skips line breaks, hence the first length.
+	if err != nil || len(token) != base64.RawURLEncoding.EncodedLen(tokenSize) || len(b) != tokenSize ||
+		b[0] != tokenVersion || string(checksum(user, b[:1+idSize])) != string(b[1+idSize:]) {
 		return 0, fault.Invalid("page_token", "is not a next_page_token of this user's notifications")
 	}
 	return readID(b[1:]), nil
