@@ -150,7 +150,8 @@ func since(edges []string, posted event.ID) []string {
 
 // existsCmd asks how many of a user's relations are not empty.
 func existsCmd(ctx context.Context, user string, relations []relation) *redis.IntCmd {
-	args := []any{"exists"}
+	args := make([]any, 0, 1+len(relations))
+	args = append(args, "exists")
 	for _, r := range relations {
 		args = append(args, r.key(user))
 	}

@@ -146,8 +146,9 @@ type failer interface {
 
 // world is a Notify with a clock, and ids by that clock.
 type world struct {
-	t failer
 	*Notify
+
+	t     failer
 	clock *clock
 	ids   *event.IDs
 }
@@ -201,7 +202,7 @@ func (w *world) inbox(user string) []string {
 	if err != nil {
 		w.t.Fatalf("ListNotifications(%s) = %v", user, err)
 	}
-	rows := []string{}
+	rows := make([]string, 0, len(resp.GetNotifications()))
 	for _, n := range resp.GetNotifications() {
 		rows = append(rows, line(n))
 	}

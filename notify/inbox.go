@@ -66,6 +66,7 @@ func (s *store) watched(ctx context.Context, users []string, ttl time.Duration) 
 // entry is a row of an inbox as its owner may see it now.
 type entry struct {
 	row
+
 	// hidden rows are there and not shown: the post is gone, the two do not see
 	// each other, or the row is too old.
 	hidden bool
@@ -92,7 +93,7 @@ func (s *store) view(ctx context.Context, user string) (view, error) {
 func (s *store) views(ctx context.Context, users []string) ([]view, error) {
 	inboxes := make([]*redis.StringSliceCmd, len(users))
 	hiding := make([]*redis.IntCmd, len(users))
-	var cmds []redis.Cmder
+	cmds := make([]redis.Cmder, 0, 2*len(users))
 	for i, user := range users {
 		inboxes[i] = redis.NewStringSliceCmd(ctx, "lrange", inboxKey(user), 0, -1)
 		hiding[i] = existsCmd(ctx, user, hiddenFrom)

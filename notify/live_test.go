@@ -27,6 +27,7 @@ import (
 // served is a world behind a real gRPC server.
 type served struct {
 	*world
+
 	client pb.NotificationServiceClient
 	// stop ends Run and waits for it.
 	stop func()
@@ -110,7 +111,7 @@ func (w *watch) recv() *pb.WatchNotificationsResponse {
 // want reads rows, "mention ann 0001: 1 unread", and compares them.
 func (w *watch) want(want ...string) {
 	w.t.Helper()
-	var got []string
+	got := make([]string, 0, len(want))
 	for range want {
 		resp := w.recv()
 		got = append(got, fmt.Sprintf("%s: %d unread", line(resp.GetNotification()), resp.GetUnreadCount()))
@@ -259,8 +260,8 @@ func TestHundredsOfWatchers(t *testing.T) {
 	t.Parallel()
 	const users, devices, posts = 150, 3, 4
 	s := serve(t, realRedis(t), Config{})
-	var names []string
-	var watches []*watch
+	names := make([]string, 0, users)
+	watches := make([]*watch, 0, users*devices)
 	for u := range users {
 		names = append(names, fmt.Sprintf("user%03d", u))
 		s.handle(s.event(followed(names[u], "ann", levelEvery)))
@@ -276,7 +277,7 @@ func TestHundredsOfWatchers(t *testing.T) {
 		s.happen(posted("ann", n))
 	}
 	for _, w := range watches {
-		var got []string
+		got := make([]string, 0, posts)
 		for range posts {
 			got = append(got, w.recv().GetNotification().GetPostId()[15:])
 		}
@@ -420,26 +421,56 @@ func TestCursor(t *testing.T) {
 		views []view
 		want  [][]event.ID
 	}{
-		{"no id: what is there is known", 0, []view{see(row{id: 1}, row{id: 2}), see(row{id: 1}, row{id: 2}, row{id: 3})},
-			[][]event.ID{nil, {3}}},
-		{"an id: all after it, oldest first", 1, []view{see(row{id: 1}, row{id: 2}, row{id: 3})},
-			[][]event.ID{{2, 3}}},
-		{"an id that is not there", 5, []view{see(row{id: 4}, row{id: 6})},
-			[][]event.ID{{6}}},
-		{"the same view again", 1, []view{see(row{id: 2}), see(row{id: 2})},
-			[][]event.ID{{2}, nil}},
-		{"a late row while the stream is open", 0, []view{see(row{id: 5}), see(row{id: 5}, row{id: 3, newest: 5})},
-			[][]event.ID{nil, {3}}},
-		{"a late row from before the client's newest", 5, []view{see(row{id: 5}, row{id: 3, newest: 4})},
-			[][]event.ID{nil}},
-		{"a late row from after it", 5, []view{see(row{id: 6}, row{id: 5}, row{id: 3, newest: 6})},
-			[][]event.ID{{3, 6}}},
-		{"an inbox that is lost and written again", 0, []view{see(row{id: 2}, row{id: 3}), see(), see(row{id: 2}), see(row{id: 2}, row{id: 3}, row{id: 4})},
-			[][]event.ID{nil, nil, nil, {4}}},
-		{"old rows of an inbox that is written again", 5, []view{see(), see(row{id: 1}), see(row{id: 1}, row{id: 2}), see(row{id: 2}, row{id: 6})},
-			[][]event.ID{nil, nil, nil, {6}}},
-		{"a small memory forgets the oldest, and they stay known", 0, []view{see(row{id: 1}, row{id: 2}, row{id: 3}), see(row{id: 4}, row{id: 5}, row{id: 6}), see(row{id: 1}, row{id: 2}, row{id: 7})},
-			[][]event.ID{nil, {4, 5, 6}, {7}}},
+		{
+			"no id: what is there is known", 0,
+			[]view{see(row{id: 1}, row{id: 2}), see(row{id: 1}, row{id: 2}, row{id: 3})},
+			[][]event.ID{nil, {3}},
+		},
+		{
+			"an id: all after it, oldest first", 1,
+			[]view{see(row{id: 1}, row{id: 2}, row{id: 3})},
+			[][]event.ID{{2, 3}},
+		},
+		{
+			"an id that is not there", 5,
+			[]view{see(row{id: 4}, row{id: 6})},
+			[][]event.ID{{6}},
+		},
+		{
+			"the same view again", 1,
+			[]view{see(row{id: 2}), see(row{id: 2})},
+			[][]event.ID{{2}, nil},
+		},
+		{
+			"a late row while the stream is open", 0,
+			[]view{see(row{id: 5}), see(row{id: 5}, row{id: 3, newest: 5})},
+			[][]event.ID{nil, {3}},
+		},
+		{
+			"a late row from before the client's newest", 5,
+			[]view{see(row{id: 5}, row{id: 3, newest: 4})},
+			[][]event.ID{nil},
+		},
+		{
+			"a late row from after it", 5,
+			[]view{see(row{id: 6}, row{id: 5}, row{id: 3, newest: 6})},
+			[][]event.ID{{3, 6}},
+		},
+		{
+			"an inbox that is lost and written again", 0,
+			[]view{see(row{id: 2}, row{id: 3}), see(), see(row{id: 2}), see(row{id: 2}, row{id: 3}, row{id: 4})},
+			[][]event.ID{nil, nil, nil, {4}},
+		},
+		{
+			"old rows of an inbox that is written again", 5,
+			[]view{see(), see(row{id: 1}), see(row{id: 1}, row{id: 2}), see(row{id: 2}, row{id: 6})},
+			[][]event.ID{nil, nil, nil, {6}},
+		},
+		{
+			"a small memory forgets the oldest, and they stay known", 0,
+			[]view{see(row{id: 1}, row{id: 2}, row{id: 3}), see(row{id: 4}, row{id: 5}, row{id: 6}), see(row{id: 1}, row{id: 2}, row{id: 7})},
+			[][]event.ID{nil, {4, 5, 6}, {7}},
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

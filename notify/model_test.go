@@ -139,6 +139,7 @@ func (m *model) shown(user string) (rows []string, unread int) {
 // one for each partition key, and are delivered lane by lane in any interleaving.
 type story struct {
 	*world
+
 	model *model
 	lanes map[string][]event.Event
 	// done is what a lane has delivered.
@@ -236,7 +237,6 @@ func (s *story) check(t *rapid.T) {
 // everybody sees what the model says.
 func TestInboxesAgreeWithTheModel(t *testing.T) {
 	t.Parallel()
-	client := realRedis(t)
 	for _, tt := range []struct {
 		name string
 		// crashes rewind lanes. Then blocks and mutes are not lifted: a post from
@@ -244,6 +244,8 @@ func TestInboxesAgreeWithTheModel(t *testing.T) {
 		crashes bool
 	}{{"repeats", false}, {"crashes", true}} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			client := realRedis(t)
 			rapid.Check(t, func(r *rapid.T) {
 				if err := client.FlushAll(context.Background()).Err(); err != nil {
 					r.Fatal(err)

@@ -29,6 +29,7 @@ import (
 // this process.
 type pipeline struct {
 	*world
+
 	t         *testing.T
 	brokers   []string
 	publisher *kafka.Publisher
@@ -235,7 +236,7 @@ func TestTheWholeLogAgainChangesNothing(t *testing.T) {
 		}
 	}
 	brokers, client := testenv.Kafka(t), realRedis(t)
-	var passes [][][]string
+	passes := make([][][]string, 0, 2)
 	for _, group := range []string{"first", "second"} {
 		p := newGroupPipeline(t, group, brokers, client, Config{})
 		if group == "first" {
@@ -244,7 +245,7 @@ func TestTheWholeLogAgainChangesNothing(t *testing.T) {
 		await(t, "all events", func() bool {
 			return p.counted("activityfeed_messages_handled_total{processed}") == float64(len(facts))
 		})
-		var inboxes [][]string
+		inboxes := make([][]string, 0, len(people))
 		for _, user := range people {
 			inboxes = append(inboxes, p.inbox(user))
 		}

@@ -28,7 +28,7 @@ func (w *world) stored(user string, base event.ID) []int {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	ids := []int{}
+	ids := make([]int, 0, len(v.entries))
 	for _, e := range v.entries {
 		ids = append(ids, int(e.id-base))
 	}
@@ -44,7 +44,8 @@ func TestInboxIsTheNewestRowsInAnyOrder(t *testing.T) {
 		for round := range 20 {
 			user := fmt.Sprintf("user%d", round)
 			rnd := rand.New(rand.NewPCG(uint64(round), 1))
-			var added, seen []int
+			var added []int
+			seen := make([]int, 0, 60)
 			for range 60 {
 				n := 1 + rnd.IntN(25)
 				got, err := w.service.store.insert(t.Context(), row{id: base + event.ID(n), kind: mention, actor: "ann", post: base}, []string{user}, false)
@@ -132,7 +133,7 @@ func TestLateRowNotesTheNewest(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got := []row{}
+		got := make([]row, 0, len(v.entries))
 		for _, e := range v.entries {
 			got = append(got, e.row)
 		}
@@ -151,7 +152,7 @@ func TestMarks(t *testing.T) {
 	t.Parallel()
 	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, Config{})
-		var ids []event.ID
+		ids := make([]event.ID, 0, 7)
 		for n := range 5 {
 			ids = append(ids, w.happen(posted("ann", n+1, "bob")))
 		}
