@@ -1,10 +1,16 @@
 package kafka_test
 
 import (
+	"bufio"
 	"fmt"
+	"net"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"testing"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 )
@@ -26,4 +32,73 @@ func runBroker(addr string) int {
 	}
 	fmt.Println("ready")
 	select {}
+}
+
+// broker is a kfake in a process of its own, which is started again whenever it
+// dies.
+type broker struct {
+	brokers []string
+	pidFile string
+	starts  atomic.Int32
+}
+
+func startBroker(t *testing.T) *broker {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().(*net.TCPAddr)
+	l.Close()
+	dir := t.TempDir()
+	b := &broker{brokers: []string{addr.String()}, pidFile: filepath.Join(dir, "pid")}
+
+	start := func() (*exec.Cmd, error) {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d,%s", brokerEnv, addr.Port, filepath.Join(dir, "data")))
+		cmd.Stderr = os.Stderr
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err == nil {
+			_, err = bufio.NewReader(out).ReadString('\n') // "ready"
+		}
+		if err == nil {
+			err = os.WriteFile(b.pidFile, []byte(strconv.Itoa(cmd.Process.Pid)), 0o600)
+		}
+		b.starts.Add(1)
+		return cmd, err
+	}
+	cmd, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stopped atomic.Bool
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			_ = cmd.Wait() // it is killed: its error says nothing
+			if stopped.Load() {
+				return
+			}
+			if cmd, err = start(); err != nil {
+				t.Errorf("start the broker again: %v", err)
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		stopped.Store(true)
+		if pid, err := os.ReadFile(b.pidFile); err == nil {
+			if n, err := strconv.Atoi(string(pid)); err == nil {
+				if p, err := os.FindProcess(n); err == nil {
+					_ = p.Kill()
+				}
+			}
+		}
+		<-ended
+	})
+	return b
 }

@@ -38,6 +38,9 @@ func baseOptions(brokers []string, clientID string, log *slog.Logger) []kgo.Opt 
 		kgo.ClientID(clientID),
 		kgo.WithLogger(clientLog{log}),
 		kgo.DisableClientMetrics(),
+		// After a failure the client asks where things are before it tries again, at
+		// this interval at the least: the client's 5 s make each blip one of 5 s.
+		kgo.MetadataMinAge(500 * time.Millisecond),
 		// One fetch at a time is under way to a broker, and a partition that becomes
 		// readable meanwhile (others had a committed offset, its own had to be looked
 		// up) waits for the end of that fetch: the client's 5 s are too long.

@@ -20,9 +20,13 @@ func (s *subscription) commitLoop(stop <-chan struct{}) {
 		case <-ticker.C:
 		case <-s.wakeCommit:
 		case <-stop:
-			return
 		}
-		s.commit()
+		select {
+		case <-stop:
+			return // also when the ticker is always ready, since commits take long
+		default:
+			s.commit()
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -22,9 +23,9 @@ import (
 //   - every record is handled at least once (unhandled);
 //   - a key is never handled twice at a time, nor backwards within one ownership
 //     (begin);
-//   - what is committed is never past the first unfinished record, never goes back,
-//     and is written by no one whose partition somebody else was given (committed,
-//     watch).
+//   - what is committed is never past the first unfinished record and never goes
+//     back (committed), and is written by no one whose partition somebody else was
+//     given (watch).
 type ledger struct {
 	mu     sync.Mutex
 	faults []string
@@ -34,6 +35,7 @@ type ledger struct {
 	last     map[place]int64               // the last offset begun
 	group    map[int32]int64               // what is committed
 	batches  map[int32]map[int64]int64     // first and last offset of each batch
+	present  []string                      // the group's members, if they can be watched
 	begun    int
 	overlaps int // allowed ones: after a drain that was too short, or a kill
 }
@@ -82,7 +84,7 @@ func (l *ledger) begin(by *member, msg *message.Message) *handling {
 		return h
 	}
 	for other := range l.running[h.key] {
-		if other.over() {
+		if other.over() || l.expelled(other.by) {
 			l.overlaps++
 		} else {
 			l.fault("key %q: %s starts %v while %s handles %v", h.key, by.name, h.origin, other.by.name, other.origin)
@@ -120,6 +122,12 @@ func (l *ledger) batch(h *handling) {
 // over tells that the handling no longer counts: its time was up, or its process
 // is dead.
 func (h *handling) over() bool { return h.ctx.Err() != nil || h.by.dead.Load() }
+
+// expelled tells that the group went on without a member, which may not know it
+// yet. Member ids begin with the client's.
+func (l *ledger) expelled(m *member) bool {
+	return l.present != nil && !slices.ContainsFunc(l.present, func(id string) bool { return strings.HasPrefix(id, m.name+"-") })
+}
 
 // end notes that a handler is done; acked is whether it will acknowledge.
 func (l *ledger) end(h *handling, acked bool) {
@@ -182,6 +190,13 @@ func (l *ledger) unhandled(end map[int32]int64) int {
 	return missing
 }
 
+// allCommitted tells whether everything up to these end offsets is committed.
+func (l *ledger) allCommitted(end map[int32]int64) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Equal(l.group, end)
+}
+
 func (l *ledger) report(t *testing.T) {
 	t.Helper()
 	l.mu.Lock()
@@ -196,39 +211,45 @@ func (l *ledger) report(t *testing.T) {
 	t.Logf("%d handlings, %d overlaps after a drain or a kill", l.begun, l.overlaps)
 }
 
-// watch looks at every commit as it reaches kfake, before the broker does.
+// watch looks at every commit as it reaches kfake, before the broker does, and at
+// who is given what.
 func (l *ledger) watch(fake *kfake.Cluster) {
-	var mu sync.Mutex
-	given := make(map[int32]map[string][]int32) // generation, member, partitions
-	latest := int32(-1)
+	latest, owners := int32(-1), make(map[int32]string)
 	fake.ControlKey(int16(kmsg.SyncGroup), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		fake.KeepControl()
 		sync := req.(*kmsg.SyncGroupRequest)
-		if len(sync.GroupAssignment) > 0 {
-			mu.Lock()
-			defer mu.Unlock()
-			latest = sync.Generation
-			given[latest] = assignments(sync)
+		if len(sync.GroupAssignment) == 0 {
+			return nil, nil, false // only the leader says who gets what
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		latest, owners, l.present = sync.Generation, make(map[int32]string), nil
+		for _, member := range sync.GroupAssignment {
+			l.present = append(l.present, member.MemberID)
+			var a kmsg.ConsumerMemberAssignment
+			if a.ReadFrom(member.MemberAssignment) != nil {
+				continue // it is given nothing
+			}
+			for _, topic := range a.Topics {
+				for _, partition := range topic.Partitions {
+					owners[partition] = member.MemberID
+				}
+			}
 		}
 		return nil, nil, false
 	})
 	fake.ControlKey(int16(kmsg.OffsetCommit), func(req kmsg.Request) (kmsg.Response, error, bool) {
 		fake.KeepControl()
 		commit := req.(*kmsg.OffsetCommitRequest)
-		mu.Lock()
-		defer mu.Unlock()
+		l.mu.Lock()
+		defer l.mu.Unlock()
 		if commit.Generation != latest {
 			return nil, nil, false // the broker refuses it
 		}
 		for _, topic := range commit.Topics {
 			for _, p := range topic.Partitions {
-				l.committed(p.Partition, p.Offset)
-				for id, partitions := range given[latest] {
-					if id != commit.MemberID && slices.Contains(partitions, p.Partition) {
-						l.mu.Lock()
-						l.fault("partition %d: committed by %s, owned by %s", p.Partition, commit.MemberID, id)
-						l.mu.Unlock()
-					}
+				if owner := owners[p.Partition]; owner != "" && owner != commit.MemberID {
+					l.fault("partition %d: committed by %s, owned by %s", p.Partition, commit.MemberID, owner)
 				}
 			}
 		}
@@ -236,21 +257,8 @@ func (l *ledger) watch(fake *kfake.Cluster) {
 	})
 }
 
-func assignments(sync *kmsg.SyncGroupRequest) map[string][]int32 {
-	given := make(map[string][]int32)
-	for _, member := range sync.GroupAssignment {
-		var a kmsg.ConsumerMemberAssignment
-		if err := a.ReadFrom(member.MemberAssignment); err != nil {
-			continue // an empty assignment
-		}
-		for _, topic := range a.Topics {
-			given[member.MemberID] = append(given[member.MemberID], topic.Partitions...)
-		}
-	}
-	return given
-}
-
-// poll looks at what the group has, where commits cannot be watched.
+// poll looks at what the group has. One goroutine at a time may call it, so that
+// what it sees is in order.
 func (l *ledger) poll(ctx context.Context, admin *kafka.Admin, group, topic string) error {
 	committed, err := admin.Committed(ctx, group, topic)
 	if errors.Is(err, context.Canceled) {

@@ -42,7 +42,7 @@ func stormSeeds(t *testing.T) []uint64 {
 	if realBrokers != nil {
 		return []uint64{now}
 	}
-	return []uint64{1, 2, now}
+	return []uint64{1, now}
 }
 
 func TestStorm(t *testing.T) {
@@ -65,7 +65,7 @@ func TestStorm(t *testing.T) {
 
 func runStorm(t *testing.T, c cluster, seed uint64, batch *kafka.BatchConfig) {
 	t.Logf("seed %d (run again with -storm.seed)", seed)
-	const partitions, steps, pause = 8, 60, 500 * time.Millisecond
+	const partitions, steps, pause = 8, 80, 500 * time.Millisecond
 	client := c.client(t)
 	s := &storm{
 		cluster: c,
@@ -79,9 +79,9 @@ func runStorm(t *testing.T, c cluster, seed uint64, batch *kafka.BatchConfig) {
 			NackBackoff:    5 * time.Millisecond,
 			MaxNackBackoff: 50 * time.Millisecond,
 			Drain:          300 * time.Millisecond,
-			Session:        time.Second,
-			Heartbeat:      100 * time.Millisecond,
-			Rebalance:      3 * time.Second,
+			Session:        2 * time.Second,
+			Heartbeat:      200 * time.Millisecond,
+			Rebalance:      6 * time.Second,
 			CommitInterval: 50 * time.Millisecond,
 			Batch:          batch,
 		},
@@ -97,11 +97,11 @@ func runStorm(t *testing.T, c cluster, seed uint64, batch *kafka.BatchConfig) {
 	defer cancel()
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		for ctx.Err() == nil && c.fake == nil {
+		for ctx.Err() == nil {
 			if err := s.ledger.poll(ctx, admin, s.group, s.topic); err != nil {
 				t.Log(err)
 			}
-			sleep(ctx, 20*time.Millisecond)
+			sleep(ctx, 5*time.Millisecond)
 		}
 	})
 
@@ -120,9 +120,10 @@ func runStorm(t *testing.T, c cluster, seed uint64, batch *kafka.BatchConfig) {
 			s.ending.Go(m.leave)
 		}
 	}
-	deadline := time.Now().Add(time.Minute)
-	for s.ledger.unhandled(end) > 0 && time.Now().Before(deadline) {
-		sleep(ctx, 50*time.Millisecond)
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); sleep(ctx, 50*time.Millisecond) {
+		if s.ledger.unhandled(end) == 0 && s.ledger.allCommitted(end) {
+			break
+		}
 	}
 	if n := s.ledger.unhandled(end); n > 0 {
 		t.Errorf("%d records were never handled", n)
@@ -137,10 +138,8 @@ func runStorm(t *testing.T, c cluster, seed uint64, batch *kafka.BatchConfig) {
 	if err := s.ledger.poll(context.Background(), admin, s.group, s.topic); err != nil {
 		t.Error(err)
 	}
-	for partition, e := range end {
-		if got := s.ledger.group[partition]; got != e {
-			t.Errorf("partition %d: committed %d at the end, want %d", partition, got, e)
-		}
+	if !s.ledger.allCommitted(end) {
+		t.Errorf("committed %v at the end, want %v", s.ledger.group, end)
 	}
 	s.ledger.report(t)
 	t.Logf("%d members, %d killed", s.joined, len(s.gone))
@@ -154,7 +153,7 @@ func (s *storm) step() {
 	case mood == 2 && len(s.members) > 1:
 		m := s.take()
 		s.ending.Go(m.leave)
-	case mood == 3 && len(s.members) > 1 && len(s.gone) < 6:
+	case mood == 3 && len(s.members) > 1 && len(s.gone) < 4:
 		m := s.take()
 		m.kill()
 		s.gone = append(s.gone, m)

@@ -18,7 +18,7 @@ const (
 	// maxPoll bounds the records of one poll, and with them the time for which a
 	// poll holds up a rebalance.
 	maxPoll = 1000
-	// grace is what messages get to settle once their context has ended.
+	// grace is what messages get to settle once their context has ended, at most.
 	grace = time.Second
 	// errorPause keeps a poll that only brings errors from spinning.
 	errorPause = 250 * time.Millisecond
@@ -151,7 +151,7 @@ func (s *subscription) drain() {
 	for _, p := range parts {
 		p.cancel(ErrClosing)
 	}
-	if !wait(idle, grace) {
+	if !wait(idle, min(grace, s.cfg.Drain)) {
 		s.log.Warn("messages were still in flight when the subscription closed; they will be redelivered")
 	}
 }
@@ -349,11 +349,12 @@ func (s *subscription) await(d *delivery, msg *message.Message) {
 	case <-msg.Nacked():
 		s.mu.Lock()
 		pause, ok := s.window.nack(d, time.Now())
+		attempt := d.attempts // the next delivery counts on as soon as we let go
 		s.wake()
 		s.mu.Unlock()
 		if ok {
 			s.metrics.nacks.Inc()
-			s.log.Debug("message nacked", "partition", d.part.id, "offset", d.first, "attempt", d.attempts, "pause", pause)
+			s.log.Debug("message nacked", "partition", d.part.id, "offset", d.first, "attempt", attempt, "pause", pause)
 		}
 	case <-s.expired:
 	}
