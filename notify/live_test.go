@@ -325,7 +325,7 @@ func TestWatchOutlivesRedis(t *testing.T) {
 	cfg := embedded.RedisConfig{Dir: t.TempDir(), Binary: "redis-server", Settings: map[string]string{"appendfsync": "always"}}
 	server := testenv.RedisServer(t, cfg)
 	addr := server.Addr()
-	s := serve(t, dial(t, addr), Config{RedisTimeout: 500 * time.Millisecond})
+	s := serve(t, dial(t, addr), Config{})
 	w := s.watch(t, "bob", 0)
 	s.live(t, 1)
 	s.happen(posted("ann", 1, "bob"))

@@ -268,7 +268,7 @@ func TestOutageHeals(t *testing.T) {
 	cfg := embedded.RedisConfig{Dir: t.TempDir(), Binary: "redis-server", Settings: map[string]string{"appendfsync": "always"}}
 	server := testenv.RedisServer(t, cfg)
 	addr := server.Addr()
-	p := newPipeline(t, testenv.Kafka(t), dial(t, addr), Config{RedisTimeout: 200 * time.Millisecond, MaxAttempts: 1, RetryMax: 10 * time.Millisecond})
+	p := newPipeline(t, testenv.Kafka(t), dial(t, addr), Config{MaxAttempts: 1, RetryMax: 10 * time.Millisecond})
 	p.publish(posted("ann", 0, "bob"))
 	p.becomes("bob", "mention ann 0000")
 	if err := server.Close(); err != nil {
