@@ -1,5 +1,64 @@
 package main
 
-type benchCmd struct{}
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
 
-func (benchCmd) Run() error { return nil }
+	"activityfeed/internal/bench"
+)
+
+// benchCmd measures this system beside its ceilings, on engines of its own.
+type benchCmd struct {
+	Fanout     benchFanoutCmd     `cmd:"" help:"Deliveries a second from the log to the feeds, beside redis-benchmark and beside ZADD."`
+	Subscriber benchSubscriberCmd `cmd:"" help:"Messages a second with handlers of 1 ms, beside watermill-kafka."`
+}
+
+type benchFanoutCmd struct {
+	Users int `default:"20000" help:"Users, each with a full feed."`
+	Posts int `default:"45000" help:"Posts in all rounds together."`
+}
+
+// Run prints the table and the ratio.
+func (c *benchFanoutCmd) Run(ctx context.Context, con *console) error {
+	return measure(ctx, con, roleSet{roleFeed}, func(e *engines, log *slog.Logger) (bench.Result, error) {
+		return bench.Fanout(ctx, con.out, bench.FanoutConfig{
+			Brokers: e.brokers, RedisAddr: e.endpoints.Redis[0], Users: c.Users, Posts: c.Posts,
+		}, log)
+	})
+}
+
+type benchSubscriberCmd struct{}
+
+// Run prints the table and the ratio.
+func (c *benchSubscriberCmd) Run(ctx context.Context, con *console) error {
+	return measure(ctx, con, roleSet{}, func(e *engines, log *slog.Logger) (bench.Result, error) {
+		return bench.Subscriber(ctx, con.out, e.brokers, log)
+	})
+}
+
+// measure runs a benchmark on embedded engines in a folder of its own.
+func measure(ctx context.Context, con *console, roles roleSet, run func(*engines, *slog.Logger) (bench.Result, error)) error {
+	dir, err := os.MkdirTemp("", "activityfeed-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	log, err := con.quietLog()
+	if err != nil {
+		return err
+	}
+	e, err := openEngines(ctx, engineFlags{DataDir: dir, Sync: "os"}, roles, log)
+	if err != nil {
+		return err
+	}
+	defer e.close(log)
+	result, err := run(e, log)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(con.out, fmt.Sprintln(result))
+	return err
+}

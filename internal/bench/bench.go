@@ -1,0 +1,52 @@
+// Package bench measures this system beside the ceilings of its engines, in one
+// run on one machine: only the ratios mean something elsewhere. Each benchmark
+// prints a table and returns the ratio that design decisions are held against.
+package bench
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+
+	"activityfeed/internal/load/longrun"
+)
+
+// Result is the outcome of one benchmark.
+type Result struct {
+	// Name is that of the command: `activityfeed bench NAME`.
+	Name string
+	// Ratio is what was measured, ours against the ceiling.
+	Ratio float64
+	// Target is what the ratio should reach.
+	Target float64
+}
+
+// String returns the last line of a benchmark, for people and scripts.
+func (r Result) String() string {
+	return fmt.Sprintf("bench %s ratio=%.2f target=%g", r.Name, r.Ratio, r.Target)
+}
+
+// row is one thing that was measured.
+type row struct {
+	what string
+	// rate is per second.
+	rate float64
+	note string
+}
+
+// writeTable prints what was measured, aligned.
+func writeTable(w io.Writer, title, unit string, rows []row) {
+	t := table.NewWriter()
+	t.SetOutputMirror(w)
+	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header = text.FormatDefault
+	t.SetTitle(title)
+	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight, AlignHeader: text.AlignRight}})
+	t.AppendHeader(table.Row{"", unit, ""})
+	for _, r := range rows {
+		t.AppendRow(table.Row{r.what, longrun.Count(int64(r.rate)), r.note})
+	}
+	t.Render()
+}
