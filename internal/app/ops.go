@@ -7,13 +7,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Ops is the operator's port: metrics and the two probes of a supervisor.
+// Ops is the operator's port: metrics, the two probes of a supervisor, profiles.
 type Ops struct {
 	listener net.Listener
 	server   *http.Server
@@ -38,6 +39,10 @@ func NewOps(addr string, metrics prometheus.Gatherer, ready func(context.Context
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	// Profiles: what a busy process does, for `go tool pprof`.
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return &Ops{
 		listener: listener,
 		server: &http.Server{
