@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"activityfeed/internal/testenv"
+)
+
+// Every tool of the README, on a server with all roles.
+func TestTools(t *testing.T) {
+	testenv.Redis(t)      // needs a redis-server, and says so
+	testenv.ClickHouse(t) // needs the ClickHouse engine, and says so
+	dir := t.TempDir()
+	cfg, err := defaultServeConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv, err := newServer(t.Context(), cfg, testenv.Logger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.run(ctx) }()
+
+	for _, tt := range []struct {
+		name string
+		args []string
+		want string // in the output
+		err  string // in the error; empty: none
+	}{
+		{"load", []string{"load", "--graph", generatedGraph(t, 40), "--posts", "60", "--warm", "1", "--deletes", "0.1"}, "PhotoPosted", ""},
+		{"audit", []string{"audit"}, "misordered", ""},
+		{"sql table", []string{"sql", "SELECT event_type, events FROM posts_daily"}, "│ PhotoPosted", ""},
+		{"sql csv", []string{"sql", "--format=csv", "SELECT sum(posts) FROM top_authors"}, "60", ""},
+		{"sql that writes", []string{"sql", "DROP TABLE events"}, "", "only ask"},
+		{"nothing is poison", []string{"poison", "list", "feed"}, "no poison", ""},
+		{"poison of nobody", []string{"poison", "list", "nobody"}, "", `must be one of "feed","analytics","notify"`},
+		{"replay names nothing", []string{"poison", "replay", "feed"}, "", "name the letters"},
+		{"another folder", []string{"audit", "--data-dir", t.TempDir()}, "", "no server has run in"},
+	} {
+		args := tt.args
+		if !slices.Contains(args, "--data-dir") {
+			args = append(args, "--data-dir", dir)
+		}
+		var out bytes.Buffer
+		err := run(ctx, args, &out, &out)
+		switch {
+		case tt.err == "" && err != nil:
+			t.Errorf("%s: %v\n%s", tt.name, err, out.String())
+		case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
+			t.Errorf("%s: error %v, want %q", tt.name, err, tt.err)
+		case !strings.Contains(out.String(), tt.want):
+			t.Errorf("%s printed\n%s\nwant %q in it", tt.name, out.String(), tt.want)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("run = %v", err)
+	}
+}
+
+func TestDemo(t *testing.T) {
+	testenv.Redis(t)
+	testenv.ClickHouse(t)
+	var out bytes.Buffer
+	if err := run(t.Context(), []string{"demo", "--posts", "6"}, &out, &out); err != nil {
+		t.Fatalf("demo: %v\n%s", err, out.String())
+	}
+	for _, want := range []string{"The home feed of ann", "│ PhotoPosted", "The inbox of ann", "Stopped in order"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the demo does not show %q:\n%s", want, out.String())
+		}
+	}
+}
+
+func TestParseRoles(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		roles []string
+		want  roleSet
+		err   string
+	}{
+		{"all", []string{"all"}, roleSet{roleAPI, roleFeed, roleAnalytics, roleNotify}, ""},
+		{"all beside another", []string{roleFeed, "all"}, roleSet{roleAPI, roleFeed, roleAnalytics, roleNotify}, ""},
+		{"two", []string{roleAPI, roleNotify}, roleSet{roleAPI, roleNotify}, ""},
+		{"unknown", []string{"feeds"}, nil, `"feeds" is not one of all, api, feed`},
+		{"none", nil, nil, "name at least one"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			got, err := parseRoles(tt.roles)
+			if tt.err != "" {
+				if err == nil || !strings.Contains(err.Error(), tt.err) {
+					t.Errorf("parseRoles(%q) = %v, want %q", tt.roles, err, tt.err)
+				}
+				return
+			}
+			if err != nil || !slices.Equal(got, tt.want) {
+				t.Errorf("parseRoles(%q) = %v, %v, want %v", tt.roles, got, err, tt.want)
+			}
+		})
+	}
+}
