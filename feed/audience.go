@@ -15,8 +15,8 @@ import (
 const wholeAudience = 5000
 
 // audience yields the keys of the home feeds that get an author's post, in parts:
-// the author's own and the followers'. size and generation are those that the
-// author script answered with.
+// the author's own and the followers'. size and generation are of the hash of the
+// followers, read after the post was in the author's list.
 func (s *redisStore) audience(ctx context.Context, author string, size int, generation string) iter.Seq2[[]any, error] {
 	return func(yield func([]any, error) bool) {
 		if size == 0 {
@@ -27,7 +27,7 @@ func (s *redisStore) audience(ctx context.Context, author string, size int, gene
 			yield(feeds, nil)
 			return
 		}
-		if size > wholeAudience {
+		if size > wholeAudience+1 { // the generation is an entry too
 			s.scanAudience(ctx, author, yield)
 			return
 		}
@@ -79,8 +79,8 @@ func appendFeeds(feeds []any, author string, entries []string, step int) []any {
 
 // audienceCache keeps the followers of authors who posted lately, so that their
 // next post costs no reading and no decoding. An entry counts only for the
-// generation that Redis tells with each post, in the same script that lists the
-// post; so it is as good as having read the followers at that moment. A cache
+// generation that Redis tells when the post is listed; so it is as good as having
+// read the followers at that moment. A cache
 // that trusted the partition's ownership would not be: a process that lost a
 // partition while it was stopped finds out too late.
 type audienceCache struct {

@@ -58,9 +58,9 @@
 //     Plain SETs would be simpler; a HASH of up to 128 members takes even less
 //     memory in Redis 7.0 (listpack: 22 bytes an edge, a SET 60). Of two facts
 //     within 2 s the later one in the log counts, as hosts' clocks differ.
-//   - The followers of busy authors are kept in memory. Redis tells a generation
-//     with each post, in the script that lists the post, and only followers of that
-//     generation are used: that is as good as reading them at that moment.
+//   - The followers of busy authors are kept in memory. Redis tells their
+//     generation when a post is listed, and only followers of that generation are
+//     used: that is as good as reading them at that moment.
 //   - Readers check that they follow the author of each post. A push that was
 //     overtaken by an unfollow, in a process that hung, shows nothing.
 //   - Follows, blocks and mutes change the edge first, then delete the list. A build

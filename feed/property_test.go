@@ -85,6 +85,7 @@ type delivery struct {
 	event    event.Event
 	edge     string // which edge it is about, "" if none
 	attempts int
+	begun    bool // it may have taken effect in part
 }
 
 // partition is the log of one key: what is before next was acked, what is before
@@ -220,11 +221,12 @@ func (s *system) deliverNext(p *process, key string) error {
 	part := s.keys[key]
 	d := part.log[part.next]
 	d.attempts++
+	d.begun = true
 	s.touch(d.event.Data)
 	if err := p.deliver(s.t.Context(), d.event, d.attempts); err != nil {
 		return err
 	}
-	d.attempts = 0
+	d.attempts, d.begun = 0, false
 	if part.next++; part.next > part.done {
 		part.done = part.next
 		s.model.apply(d.event.Data)
@@ -423,7 +425,7 @@ func (s *system) Flush(*rapid.T) {
 	for _, part := range s.keys {
 		part.next, part.done = 0, 0
 		for _, d := range part.log {
-			d.attempts = 0
+			d.attempts, d.begun = 0, false
 		}
 	}
 	s.model = newModel()
@@ -485,17 +487,34 @@ func (s *system) Scroll(*rapid.T) {
 // the API must say what the model says.
 func (s *system) settled() bool {
 	for _, part := range s.keys {
-		if part.next < part.done || part.next < len(part.log) && part.log[part.next].attempts > 0 {
+		if part.unsettled() {
 			return false
 		}
 	}
 	return true
 }
 
+func (p *partition) unsettled() bool {
+	return p.next < p.done || p.next < len(p.log) && p.log[p.next].begun
+}
+
+// settle ends what was begun: retries, and what a crash brought back.
+func (s *system) settle() {
+	for _, key := range slices.Sorted(maps.Keys(s.keys)) {
+		for s.keys[key].unsettled() {
+			p, _ := s.pick()
+			s.must(s.deliverNext(p, key), "settle")
+		}
+	}
+}
+
 // check compares the feeds of a user with the model.
 func (s *system) check(p *process, user string) {
 	if !s.settled() {
-		return
+		if rapid.Bool().Draw(s.t, "leave") {
+			return
+		}
+		s.settle()
 	}
 	size := rapid.SampledFrom([]int32{1, 2, 5, 100}).Draw(s.t, "size")
 	got, err := p.home(s.t.Context(), user, size, true)

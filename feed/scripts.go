@@ -23,8 +23,6 @@ var (
 	authorSource string
 	//go:embed lua/push.lua
 	pushSource string
-	//go:embed lua/trim.lua
-	trimSource string
 	//go:embed lua/read.lua
 	readSource string
 	//go:embed lua/older.lua
@@ -39,14 +37,13 @@ var (
 	deleteScript  = newScript(deleteSource)
 	authorScript  = newScript(authorSource)
 	pushScript    = newScript(pushSource)
-	trimScript    = newScript(trimSource)
 	readScript    = newScript(readSource)
 	olderScript   = newScript(olderSource)
 	beginScript   = newScript(beginSource)
 	installScript = newScript(installSource)
 
 	allScripts = []script{
-		linkScript, keepScript, deleteScript, authorScript, pushScript, trimScript,
+		linkScript, keepScript, deleteScript, authorScript, pushScript,
 		readScript, olderScript, beginScript, installScript,
 	}
 )
