@@ -35,6 +35,7 @@ func (s *subscription) assigned(_ context.Context, client *kgo.Client, given map
 		return
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, id := range ids {
 		if old := s.window.parts[id]; old != nil {
 			s.window.stop(old)
@@ -42,7 +43,6 @@ func (s *subscription) assigned(_ context.Context, client *kgo.Client, given map
 		}
 		s.window.assign(id)
 	}
-	s.mu.Unlock()
 	// A pause outlives the ownership in which it was made.
 	client.ResumeFetchPartitions(map[string][]int32{s.topic: ids})
 }

@@ -25,8 +25,8 @@ const (
 )
 
 // subscription is one call of Subscribe: one client, one member of the group, one
-// channel. Its goroutines are the poll loop, the dispatcher, the committer and one
-// for each message in flight; run starts them and waits for them.
+// channel. Its goroutines are the poll loop, the dispatcher, the committer and a
+// hand for each message in flight; run starts them and waits for them.
 type subscription struct {
 	cfg     SubscriberConfig
 	topic   string
@@ -35,24 +35,25 @@ type subscription struct {
 	client  *kgo.Client
 	out     chan *message.Message
 
-	// mu guards the window.
+	// mu guards the window and the hands.
 	mu     sync.Mutex
 	window *window
+	hands  []*hand // all
+	idle   []*hand // those that wait for nothing
 
 	// writing is held over a commit, from the look at the window to the broker's
 	// answer, so that a partition is not given up while an older commit of it is
 	// under way.
 	writing sync.Mutex
 
-	ctx     context.Context // ends when polling and dispatching are to end
-	cancel  context.CancelFunc
-	done    chan struct{} // closed when run has returned
-	expired chan struct{} // closed when nobody waits for messages any more
+	ctx    context.Context // ends when polling and dispatching are to end
+	cancel context.CancelFunc
+	done   chan struct{} // closed when run has returned
 
 	// These wake the loops; each holds one token.
 	wakeDispatch, wakePoll, wakeCommit chan struct{}
 
-	deliveries sync.WaitGroup
+	working sync.WaitGroup // of the hands
 }
 
 func newSubscription(ctx context.Context, cfg SubscriberConfig, topic string, log *slog.Logger, m *metrics) *subscription {
@@ -64,7 +65,6 @@ func newSubscription(ctx context.Context, cfg SubscriberConfig, topic string, lo
 		out:          make(chan *message.Message),
 		window:       newWindow(context.WithoutCancel(ctx), cfg),
 		done:         make(chan struct{}),
-		expired:      make(chan struct{}),
 		wakeDispatch: make(chan struct{}, 1),
 		wakePoll:     make(chan struct{}, 1),
 		wakeCommit:   make(chan struct{}, 1),
@@ -130,8 +130,7 @@ func (s *subscription) run() {
 	close(stopWriting)
 	writing.Wait()
 	s.leave()
-	close(s.expired)
-	s.deliveries.Wait()
+	s.dismiss()
 	close(s.out)
 }
 
@@ -188,6 +187,7 @@ func (s *subscription) poll() {
 		fetches := s.client.PollRecords(s.ctx, min(room, maxPoll))
 		if s.ctx.Err() == nil && !fetches.IsClientClosed() {
 			s.register(fetches)
+			s.pauseJammed()
 		}
 		// After every poll, also one that brought nothing but errors: else no
 		// rebalance ever comes to an end.
@@ -203,15 +203,13 @@ func (s *subscription) poll() {
 func (s *subscription) waitForRoom() (room int, ok bool) {
 	for s.ctx.Err() == nil {
 		s.mu.Lock()
-		jammed := s.window.jam()
 		room := s.window.room()
 		s.mu.Unlock()
-		if len(jammed) > 0 {
-			s.client.PauseFetchPartitions(map[string][]int32{s.topic: jammed})
-			s.log.Info("paused partitions that hold the others up", "partitions", jammed)
-		}
 		if room > 0 {
 			return room, true
+		}
+		if s.pauseJammed() {
+			continue
 		}
 		select {
 		case <-s.wakePoll:
@@ -219,6 +217,22 @@ func (s *subscription) waitForRoom() (room int, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// pauseJammed stops the reading of partitions that hold the others up. It reports
+// whether there were any.
+func (s *subscription) pauseJammed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	jammed := s.window.jam()
+	if len(jammed) == 0 {
+		return false
+	}
+	// Under the lock, here and where partitions are resumed: else the one could pass
+	// the other, and the client keep a partition paused for ever.
+	s.client.PauseFetchPartitions(map[string][]int32{s.topic: jammed})
+	s.log.Info("paused partitions that hold the others up", "partitions", jammed)
+	return true
 }
 
 // register puts what was polled into the window.
@@ -314,50 +328,15 @@ func (s *subscription) send(d *delivery) {
 	select {
 	case s.out <- msg:
 		s.metrics.delivered.Inc()
-		s.deliveries.Go(func() {
-			defer end()
-			s.await(d, msg)
-		})
+		s.hand().work <- handful{d, msg, end}
+		return
 	case <-d.part.stop:
-		end()
-		s.mu.Lock()
-		s.window.unsend(d)
-		s.mu.Unlock()
 	case <-s.ctx.Done():
-		end()
-		s.mu.Lock()
-		s.window.unsend(d)
-		s.mu.Unlock()
 	}
-}
-
-// await settles a delivery when its message is acked or nacked.
-func (s *subscription) await(d *delivery, msg *message.Message) {
-	select {
-	case <-msg.Acked():
-		s.mu.Lock()
-		ok := s.window.ack(d, time.Now())
-		resume := ok && s.window.clear(d.part)
-		s.wake()
-		s.mu.Unlock()
-		if !ok {
-			s.metrics.lateAcks.Inc()
-		}
-		if resume {
-			s.client.ResumeFetchPartitions(map[string][]int32{s.topic: {d.part.id}})
-		}
-	case <-msg.Nacked():
-		s.mu.Lock()
-		pause, ok := s.window.nack(d, time.Now())
-		attempt := d.attempts // the next delivery counts on as soon as we let go
-		s.wake()
-		s.mu.Unlock()
-		if ok {
-			s.metrics.nacks.Inc()
-			s.log.Debug("message nacked", "partition", d.part.id, "offset", d.first, "attempt", attempt, "pause", pause)
-		}
-	case <-s.expired:
-	}
+	end()
+	s.mu.Lock()
+	s.window.unsend(d)
+	s.mu.Unlock()
 }
 
 // message makes the next message of a delivery and the function that ends its
