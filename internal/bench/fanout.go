@@ -17,6 +17,7 @@ import (
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/kafka"
+	"activityfeed/internal/load/longrun"
 )
 
 // FanoutTarget is the share of the ceiling that the fan-out must reach, see
@@ -144,21 +145,23 @@ func median(values []float64) float64 {
 
 func (f *fanout) report(w io.Writer) Result {
 	ceiling, ours := median(f.ceiling.rates), median(f.ours.rates)
-	fmt.Fprintf(w, "%d users, %d follows, %d posts to %d feeds each, %d entries a list; medians of %d rounds\n",
-		f.cfg.Users, f.graph.follows, f.posts, f.deliveries/f.posts, f.cfg.Entries, f.cfg.Rounds)
 	t := table.NewWriter()
 	t.SetOutputMirror(w)
 	t.SetStyle(table.StyleLight)
-	t.AppendHeader(table.Row{"what", "deliveries/s", "of the ceiling", "Redis us each", "bytes an entry"})
+	t.Style().Format.Header = text.FormatDefault
+	t.SetTitle(fmt.Sprintf("fan-out: %s users, %s follows, %s posts to %d feeds each, medians of %d rounds",
+		longrun.Count(int64(f.cfg.Users)), longrun.Count(int64(f.graph.follows)), longrun.Count(int64(f.posts)),
+		f.deliveries/f.posts, f.cfg.Rounds))
+	t.AppendHeader(table.Row{"", "deliveries/s", "of the ceiling", "Redis µs each", "bytes an entry"})
 	columns := []table.ColumnConfig{}
 	for n := 2; n <= 5; n++ {
-		columns = append(columns, table.ColumnConfig{Number: n, Align: text.AlignRight})
+		columns = append(columns, table.ColumnConfig{Number: n, Align: text.AlignRight, AlignHeader: text.AlignRight})
 	}
 	t.SetColumnConfigs(columns)
 	row := func(what string, m measured, bytes float64) {
 		rate := median(m.rates)
 		t.AppendRow(table.Row{
-			what, fmt.Sprintf("%.0f", rate), fmt.Sprintf("%.2f", rate/ceiling),
+			what, longrun.Count(int64(rate)), fmt.Sprintf("%.2f", rate/ceiling),
 			fmt.Sprintf("%.2f", median(m.micros)), fmt.Sprintf("%.1f", bytes),
 		})
 	}
