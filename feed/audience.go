@@ -106,11 +106,11 @@ func (c *audienceCache) get(author, generation string) ([]any, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.byName[author]
-	if !ok || e.Value.(*cachedAudience).generation != generation {
+	if !ok || entryOf(e).generation != generation {
 		return nil, false
 	}
 	c.recent.MoveToFront(e)
-	return e.Value.(*cachedAudience).feeds, true
+	return entryOf(e).feeds, true
 }
 
 func (c *audienceCache) put(author, generation string, feeds []any) {
@@ -130,9 +130,15 @@ func (c *audienceCache) put(author, generation string, feeds []any) {
 }
 
 func (c *audienceCache) remove(e *list.Element) {
-	entry := c.recent.Remove(e).(*cachedAudience)
+	entry := entryOf(e)
+	c.recent.Remove(e)
 	delete(c.byName, entry.author)
 	c.size -= weight(entry.feeds)
+}
+
+func entryOf(e *list.Element) *cachedAudience {
+	entry, _ := e.Value.(*cachedAudience) // nothing else is in the list
+	return entry
 }
 
 // weight counts an entry itself as one more follower or two.

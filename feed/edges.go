@@ -79,7 +79,7 @@ func (s *redisStore) viewOf(ctx context.Context, user string, authors []string) 
 		rel  relation
 		into map[string]bool
 	}{{following, v.followed}, {mutes, v.muted}, {blocks, v.blocked}, {blockedBy, v.blocked}}
-	cmds := make([]redis.Cmder, len(relations))
+	cmds := make([]*redis.SliceCmd, len(relations))
 	for i, r := range relations {
 		args := make([]any, 0, 2+len(authors))
 		args = append(args, "hmget", r.rel.key(user))
@@ -88,11 +88,11 @@ func (s *redisStore) viewOf(ctx context.Context, user string, authors []string) 
 		}
 		cmds[i] = redis.NewSliceCmd(ctx, args...)
 	}
-	if err := s.exec(ctx, cmds); err != nil {
+	if err := s.exec(ctx, erased(cmds)); err != nil {
 		return view{}, redisFault(err, "read edges of %s", user)
 	}
 	for i, r := range relations {
-		for j, version := range cmds[i].(*redis.SliceCmd).Val() {
+		for j, version := range cmds[i].Val() {
 			if version != nil {
 				r.into[authors[j]] = true
 			}
@@ -110,21 +110,21 @@ func (v view) home(user, author string) bool {
 // followees who are not hidden, and the user.
 func (s *redisStore) sources(ctx context.Context, user string) ([]string, error) {
 	relations := []relation{following, mutes, blocks, blockedBy}
-	cmds := make([]redis.Cmder, len(relations))
+	cmds := make([]*redis.StringSliceCmd, len(relations))
 	for i, rel := range relations {
 		cmds[i] = redis.NewStringSliceCmd(ctx, "hkeys", rel.key(user))
 	}
-	if err := s.exec(ctx, cmds); err != nil {
+	if err := s.exec(ctx, erased(cmds)); err != nil {
 		return nil, redisFault(err, "read followees of %s", user)
 	}
 	hidden := map[string]bool{user: true}
 	for _, cmd := range cmds[1:] {
-		for _, other := range cmd.(*redis.StringSliceCmd).Val() {
+		for _, other := range cmd.Val() {
 			hidden[other] = true
 		}
 	}
 	authors := []string{user}
-	for _, author := range cmds[0].(*redis.StringSliceCmd).Val() {
+	for _, author := range cmds[0].Val() {
 		if !hidden[author] {
 			authors = append(authors, author)
 		}

@@ -96,7 +96,7 @@ func (s *redisStore) pushAll(ctx context.Context, id event.ID, feeds []any, agai
 
 // push pushes a post into those of the feeds that exist and returns into how many.
 func (s *redisStore) push(ctx context.Context, id event.ID, feeds []any, again bool) (int, error) {
-	var cmds []redis.Cmder
+	var cmds []*redis.IntCmd
 	if again || !s.fresh(id) {
 		s.metrics.carefulPushes.Add(float64(len(feeds)))
 		cmds = carefulPushes(ctx, id, feeds, again)
@@ -107,13 +107,13 @@ func (s *redisStore) push(ctx context.Context, id event.ID, feeds []any, again b
 		ctx, cancel = context.WithTimeout(ctx, pushWithin)
 		defer cancel()
 	}
-	if err := s.writes.do(ctx, cmds...); err != nil {
+	if err := s.writes.do(ctx, erased(cmds)...); err != nil {
 		return 0, redisFault(err, "push post %s into %d feeds", id, len(feeds))
 	}
 	delivered := 0
 	var long []any
 	for i, cmd := range cmds {
-		length := int(cmd.(*redis.IntCmd).Val())
+		length := int(cmd.Val())
 		if length > 0 {
 			delivered++
 		}
@@ -129,16 +129,16 @@ func (s *redisStore) push(ctx context.Context, id event.ID, feeds []any, again b
 // the last entry, must stay. Looking first, then cutting, costs a tenth of a
 // script; a build cannot begin and get more than cap pushes in between.
 func (s *redisStore) trim(ctx context.Context, feeds []any) error {
-	cmds := make([]redis.Cmder, len(feeds))
+	ends := make([]*redis.StringCmd, len(feeds))
 	for i, feed := range feeds {
-		cmds[i] = redis.NewStringCmd(ctx, "lindex", feed, -1)
+		ends[i] = redis.NewStringCmd(ctx, "lindex", feed, -1)
 	}
-	if err := s.writes.do(ctx, cmds...); err != nil {
+	if err := s.writes.do(ctx, erased(ends)...); err != nil {
 		return redisFault(err, "look at the ends of %d feeds", len(feeds))
 	}
 	trims := make([]redis.Cmder, 0, len(feeds))
-	for i, cmd := range cmds {
-		if !strings.HasPrefix(cmd.(*redis.StringCmd).Val(), markerPrefix) {
+	for i, end := range ends {
+		if !strings.HasPrefix(end.Val(), markerPrefix) {
 			trims = append(trims, redis.NewStatusCmd(ctx, "ltrim", feeds[i], 0, s.cfg.Cap-1))
 		}
 	}
@@ -148,8 +148,8 @@ func (s *redisStore) trim(ctx context.Context, feeds []any) error {
 
 // ordinaryPushes never look into the list; doc.go says why that is enough. They
 // share one array for all their arguments.
-func ordinaryPushes(ctx context.Context, id event.ID, feeds []any) []redis.Cmder {
-	cmds := make([]redis.Cmder, len(feeds))
+func ordinaryPushes(ctx context.Context, id event.ID, feeds []any) []*redis.IntCmd {
+	cmds := make([]*redis.IntCmd, len(feeds))
 	args := make([]any, 0, 3*len(feeds))
 	var command, post any = "lpushx", id.String()
 	for i, feed := range feeds {
@@ -160,8 +160,8 @@ func ordinaryPushes(ctx context.Context, id event.ID, feeds []any) []redis.Cmder
 }
 
 // carefulPushes find the place of a late or repeated post.
-func carefulPushes(ctx context.Context, id event.ID, feeds []any, again bool) []redis.Cmder {
-	cmds := make([]redis.Cmder, len(feeds))
+func carefulPushes(ctx context.Context, id event.ID, feeds []any, again bool) []*redis.IntCmd {
+	cmds := make([]*redis.IntCmd, len(feeds))
 	var script, post, horizon any = pushScript.sha, id.String(), ""
 	if again {
 		horizon = shift(id, -disorder).String()

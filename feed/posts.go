@@ -53,16 +53,16 @@ func (p post) unmarshal() (*pb.Photo, error) {
 // posts are left out, missing ones too, but they are counted: a body is written
 // before its id, so a missing one was lost or is yet being written.
 func (s *redisStore) posts(ctx context.Context, ids []event.ID) ([]post, error) {
-	cmds := make([]redis.Cmder, len(ids))
+	cmds := make([]*redis.StringCmd, len(ids))
 	for i, id := range ids {
 		cmds[i] = redis.NewStringCmd(ctx, "get", postKey(id))
 	}
-	if err := s.exec(ctx, cmds); err != nil {
+	if err := s.exec(ctx, erased(cmds)); err != nil {
 		return nil, redisFault(err, "read %d posts", len(ids))
 	}
 	found := make([]post, 0, len(ids))
 	for i, cmd := range cmds {
-		value := cmd.(*redis.StringCmd).Val()
+		value := cmd.Val()
 		if value == "" {
 			s.metrics.hydrateMisses.Inc()
 			continue

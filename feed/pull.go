@@ -63,7 +63,7 @@ func (s *redisStore) newest(ctx context.Context, authors []string, cursor event.
 
 // extend reads the next part of each stream.
 func (s *redisStore) extend(ctx context.Context, streams []*stream, cursor event.ID) error {
-	cmds := make([]redis.Cmder, len(streams))
+	cmds := make([]*redis.StringSliceCmd, len(streams))
 	for i, st := range streams {
 		below := cursor
 		if len(st.ids) > 0 {
@@ -76,12 +76,12 @@ func (s *redisStore) extend(ctx context.Context, streams []*stream, cursor event
 		}
 	}
 	for part := range slices.Chunk(cmds, s.cfg.PipelineSize) {
-		if err := s.exec(ctx, part); err != nil {
+		if err := s.exec(ctx, erased(part)); err != nil {
 			return redisFault(err, "read lists of %d authors", len(streams))
 		}
 	}
 	for i, st := range streams {
-		entries := cmds[i].(*redis.StringSliceCmd).Val()
+		entries := cmds[i].Val()
 		for _, entry := range entries {
 			id, err := event.ParseID(entry)
 			if err != nil {

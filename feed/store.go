@@ -123,6 +123,15 @@ func firstError[C redis.Cmder](cmds []C) error {
 	return nil
 }
 
+// erased returns commands as what pipelines take.
+func erased[C redis.Cmder](cmds []C) []redis.Cmder {
+	all := make([]redis.Cmder, len(cmds))
+	for i, cmd := range cmds {
+		all[i] = cmd
+	}
+	return all
+}
+
 // fresh says whether a post of this id may be pushed without looking.
 func (s *redisStore) fresh(id event.ID) bool {
 	age := s.now().Sub(id.Time())

@@ -73,7 +73,7 @@ func Fanout(ctx context.Context, w io.Writer, cfg FanoutConfig, log *slog.Logger
 	}
 	// MaxRetries and ContextTimeoutEnabled as the server sets them.
 	client := redis.NewClient(&redis.Options{Addr: cfg.RedisAddr, MaxRetries: -1, ContextTimeoutEnabled: true})
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	if err := checkEmpty(ctx, cfg, client); err != nil {
 		return Result{}, fmt.Errorf("bench fanout: %w", err)
 	}

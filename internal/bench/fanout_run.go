@@ -282,7 +282,7 @@ func (f *fanout) measureOurs(ctx context.Context, posts []*pb.PhotoPosted) (deli
 	if err != nil {
 		return 0, 0, err
 	}
-	defer publisher.Close()
+	defer func() { _ = publisher.Close() }()
 	first := &firstMessage{}
 	subscribers := make([]message.Subscriber, 2)
 	for i := range subscribers {
@@ -292,7 +292,7 @@ func (f *fanout) measureOurs(ctx context.Context, posts []*pb.PhotoPosted) (deli
 		if err != nil {
 			return 0, 0, err
 		}
-		defer s.Close()
+		defer func() { _ = s.Close() }() // Run has drained it
 		subscribers[i] = s
 	}
 	first.Subscriber = subscribers[0]
@@ -353,7 +353,7 @@ func (f *fanout) writeLog(ctx context.Context, posts []*pb.PhotoPosted) error {
 	if err != nil {
 		return err
 	}
-	defer publisher.Close()
+	defer func() { _ = publisher.Close() }()
 	for part := range slices.Chunk(posts, 1000) {
 		messages := make([]*message.Message, len(part))
 		for i, post := range part {
@@ -415,9 +415,10 @@ func (f *fanout) measureZadd(ctx context.Context, posts []*pb.PhotoPosted) (deli
 		g.Go(func() error {
 			p := f.redis.Pipeline()
 			member := redis.Z{Score: float64(time.Now().UnixMilli()), Member: post.GetPhoto().GetPostId()}
-			for _, follower := range append(slices.Clone(f.graph.followers[author]), int32(author)) {
+			for _, follower := range f.graph.followers[author] {
 				p.ZAddNX(ctx, zsetKey(int(follower)%f.cfg.SortedSets), member)
 			}
+			p.ZAddNX(ctx, zsetKey(author%f.cfg.SortedSets), member)
 			_, err := p.Exec(ctx)
 			return err
 		})
