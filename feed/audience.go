@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"activityfeed/internal/redisfault"
 	"container/list"
 	"context"
 	"iter"
@@ -33,7 +34,7 @@ func (s *redisStore) audience(ctx context.Context, author string, size int, gene
 		}
 		cmd := redis.NewStringSliceCmd(ctx, "hkeys", followers.key(author))
 		if err := s.writes.do(ctx, cmd); err != nil {
-			yield(nil, redisFault(err, "read followers of %s", author))
+			yield(nil, redisfault.Of(err, "read followers of %s", author))
 			return
 		}
 		feeds := appendFeeds([]any{feedKey(author)}, author, cmd.Val(), 1)
@@ -53,7 +54,7 @@ func (s *redisStore) scanAudience(ctx context.Context, author string, yield func
 	for cursor := uint64(0); ; {
 		cmd := redis.NewScanCmd(ctx, s.redis.Process, "hscan", followers.key(author), cursor, "count", s.cfg.PipelineSize)
 		if err := s.writes.do(ctx, cmd); err != nil {
-			yield(nil, redisFault(err, "scan followers of %s", author))
+			yield(nil, redisfault.Of(err, "scan followers of %s", author))
 			return
 		}
 		var entries []string

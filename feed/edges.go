@@ -7,6 +7,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/redisfault"
 )
 
 // edge is a fact about two users: from one of them it is in rel, seen from the
@@ -46,7 +47,7 @@ func (s *redisStore) linkSide(ctx context.Context, rel relation, user, other str
 	cmd := linkScript.integer(ctx, []string{rel.key(user), rel.goneKey(user)},
 		other, version.String(), overruled.String(), on, s.cfg.TombstoneTTL.Milliseconds(), generation)
 	if err := s.writes.do(ctx, cmd); err != nil {
-		return redisFault(err, "link %s of %s", rel, user)
+		return redisfault.Of(err, "link %s of %s", rel, user)
 	}
 	if cmd.Val() == 0 {
 		s.metrics.staleEdges.Inc()
@@ -58,7 +59,7 @@ func (s *redisStore) linkSide(ctx context.Context, rel relation, user, other str
 // must be kept before: a build that runs meanwhile sees the new edge, or loses
 // its marker to this.
 func (s *redisStore) drop(ctx context.Context, user string) error {
-	return redisFault(s.writes.do(ctx, redis.NewIntCmd(ctx, "del", feedKey(user))), "drop feed of %s", user)
+	return redisfault.Of(s.writes.do(ctx, redis.NewIntCmd(ctx, "del", feedKey(user))), "drop feed of %s", user)
 }
 
 // view is what a reader may see of some authors.
@@ -89,7 +90,7 @@ func (s *redisStore) viewOf(ctx context.Context, user string, authors []string) 
 		cmds[i] = redis.NewSliceCmd(ctx, args...)
 	}
 	if err := s.exec(ctx, erased(cmds)); err != nil {
-		return view{}, redisFault(err, "read edges of %s", user)
+		return view{}, redisfault.Of(err, "read edges of %s", user)
 	}
 	for i, r := range relations {
 		for j, version := range cmds[i].Val() {
@@ -115,7 +116,7 @@ func (s *redisStore) sources(ctx context.Context, user string) ([]string, error)
 		cmds[i] = redis.NewStringSliceCmd(ctx, "hkeys", rel.key(user))
 	}
 	if err := s.exec(ctx, erased(cmds)); err != nil {
-		return nil, redisFault(err, "read followees of %s", user)
+		return nil, redisfault.Of(err, "read followees of %s", user)
 	}
 	hidden := map[string]bool{user: true}
 	for _, cmd := range cmds[1:] {

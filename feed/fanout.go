@@ -12,6 +12,7 @@ import (
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
+	"activityfeed/internal/redisfault"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -40,7 +41,7 @@ func (s *redisStore) publish(ctx context.Context, photo *pb.Photo, again bool) (
 	size := redis.NewIntCmd(ctx, "hlen", followers.key(author))
 	generation := redis.NewStringCmd(ctx, "hget", followers.key(author), generationField)
 	if err := s.writes.do(ctx, keep, enlist, size, generation); err != nil {
-		return 0, redisFault(err, "keep post %s of %s", id, author)
+		return 0, redisfault.Of(err, "keep post %s of %s", id, author)
 	}
 	if !keep.Val() {
 		// A repeat, or there is a tombstone: the script tells.
@@ -70,7 +71,7 @@ func (s *redisStore) publish(ctx context.Context, photo *pb.Photo, again bool) (
 func (s *redisStore) keepAgain(ctx context.Context, id event.ID, author string, value []byte) (gone bool, err error) {
 	cmd := keepScript.integer(ctx, []string{postKey(id)}, author, value)
 	if err := s.writes.do(ctx, cmd); err != nil {
-		return false, redisFault(err, "keep post %s of %s", id, author)
+		return false, redisfault.Of(err, "keep post %s of %s", id, author)
 	}
 	return cmd.Val() == 0, nil
 }
@@ -108,7 +109,7 @@ func (s *redisStore) push(ctx context.Context, id event.ID, feeds []any, again b
 		defer cancel()
 	}
 	if err := s.writes.do(ctx, erased(cmds)...); err != nil {
-		return 0, redisFault(err, "push post %s into %d feeds", id, len(feeds))
+		return 0, redisfault.Of(err, "push post %s into %d feeds", id, len(feeds))
 	}
 	delivered := 0
 	var long []any
@@ -134,7 +135,7 @@ func (s *redisStore) trim(ctx context.Context, feeds []any) error {
 		ends[i] = redis.NewStringCmd(ctx, "lindex", feed, -1)
 	}
 	if err := s.writes.do(ctx, erased(ends)...); err != nil {
-		return redisFault(err, "look at the ends of %d feeds", len(feeds))
+		return redisfault.Of(err, "look at the ends of %d feeds", len(feeds))
 	}
 	trims := make([]redis.Cmder, 0, len(feeds))
 	for i, end := range ends {
@@ -143,7 +144,7 @@ func (s *redisStore) trim(ctx context.Context, feeds []any) error {
 		}
 	}
 	s.metrics.trims.Add(float64(len(trims)))
-	return redisFault(s.writes.do(ctx, trims...), "trim %d feeds", len(trims))
+	return redisfault.Of(s.writes.do(ctx, trims...), "trim %d feeds", len(trims))
 }
 
 // ordinaryPushes never look into the list; doc.go says why that is enough. They

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/redisfault"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -58,7 +59,7 @@ func (s *redisStore) posts(ctx context.Context, ids []event.ID) ([]post, error) 
 		cmds[i] = redis.NewStringCmd(ctx, "get", postKey(id))
 	}
 	if err := s.exec(ctx, erased(cmds)); err != nil {
-		return nil, redisFault(err, "read %d posts", len(ids))
+		return nil, redisfault.Of(err, "read %d posts", len(ids))
 	}
 	found := make([]post, 0, len(ids))
 	for i, cmd := range cmds {
@@ -80,7 +81,7 @@ func (s *redisStore) posts(ctx context.Context, ids []event.ID) ([]post, error) 
 func (s *redisStore) remove(ctx context.Context, author string, id event.ID) (bool, error) {
 	cmd := deleteScript.integer(ctx, []string{postKey(id)}, author, s.cfg.TombstoneTTL.Milliseconds())
 	if err := s.writes.do(ctx, cmd); err != nil {
-		return false, redisFault(err, "delete post %s", id)
+		return false, redisfault.Of(err, "delete post %s", id)
 	}
 	if cmd.Val() == 0 {
 		return false, nil
@@ -91,5 +92,5 @@ func (s *redisStore) remove(ctx context.Context, author string, id event.ID) (bo
 func (s *redisStore) unlist(ctx context.Context, author string, id event.ID) error {
 	// 1: the list holds each id once, and the newest are deleted most.
 	cmd := redis.NewIntCmd(ctx, "lrem", authorKey(author), 1, id.String())
-	return redisFault(s.writes.do(ctx, cmd), "take post %s from the list of %s", id, author)
+	return redisfault.Of(s.writes.do(ctx, cmd), "take post %s from the list of %s", id, author)
 }

@@ -15,7 +15,7 @@ import (
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
-// model is the definition of design.md section 6, in memory, over the log in its
+// model is the definition of ARCHITECTURE.md, in memory, over the log in its
 // order.
 type model struct {
 	posts   map[string]string // id -> author
@@ -257,6 +257,7 @@ func (s *system) disturb(p, other *process, key, user string) (fails bool) {
 	call := rapid.IntRange(1, 6).Draw(s.t, "at call")
 	n := rapid.IntRange(1, 4).Draw(s.t, "events")
 	losing := rapid.IntRange(0, 3).Draw(s.t, "losing") == 0
+	reading := rapid.Bool().Draw(s.t, "reading")
 	late, end := rapid.Bool().Draw(s.t, "late"), rapid.Bool().Draw(s.t, "end")
 	var before func()
 	switch kind {
@@ -298,6 +299,9 @@ func (s *system) disturb(p, other *process, key, user string) (fails bool) {
 			s.w.raw.Del(s.t.Context(), feedKey(user))
 		}
 		before()
+		if reading {
+			s.read(other, user, 3, false)
+		}
 	}, 0, false)
 	return false
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/redisfault"
 )
 
 // noCursor is the cursor of a first page: everything is older.
@@ -77,7 +78,7 @@ func (s *redisStore) extend(ctx context.Context, streams []*stream, cursor event
 	}
 	for part := range slices.Chunk(cmds, s.cfg.PipelineSize) {
 		if err := s.exec(ctx, erased(part)); err != nil {
-			return redisFault(err, "read lists of %d authors", len(streams))
+			return redisfault.Of(err, "read lists of %d authors", len(streams))
 		}
 	}
 	for i, st := range streams {

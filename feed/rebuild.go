@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"activityfeed/internal/redisfault"
 	"context"
 	"crypto/rand"
 	"sync"
@@ -24,7 +25,7 @@ func (s *redisStore) build(ctx context.Context, user string) error {
 		case s.building <- struct{}{}:
 			defer func() { <-s.building }()
 		case <-ctx.Done():
-			return redisFault(ctx.Err(), "wait to build feed of %s", user)
+			return redisfault.Of(ctx.Err(), "wait to build feed of %s", user)
 		}
 		for range buildTries {
 			settled, err := s.buildOnce(ctx, user)
@@ -47,7 +48,7 @@ func (s *redisStore) buildOnce(ctx context.Context, user string) (settled bool, 
 	marker := markerPrefix + rand.Text()
 	begin := beginScript.integer(ctx, feed, marker, s.cfg.RebuildTimeout.Milliseconds())
 	if err := s.exec(ctx, []redis.Cmder{begin}); err != nil {
-		return false, redisFault(err, "begin to build feed of %s", user)
+		return false, redisfault.Of(err, "begin to build feed of %s", user)
 	}
 	if begin.Val() == 0 {
 		return true, nil
@@ -70,7 +71,7 @@ func (s *redisStore) buildOnce(ctx context.Context, user string) (settled bool, 
 	}
 	install := installScript.integer(ctx, feed, argv...)
 	if err := s.exec(ctx, []redis.Cmder{install}); err != nil {
-		return false, redisFault(err, "build feed of %s", user)
+		return false, redisfault.Of(err, "build feed of %s", user)
 	}
 	if install.Val() == 0 {
 		return false, nil

@@ -10,6 +10,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/redisfault"
 )
 
 // readAhead is how many entries are read beyond those asked for: to reach one
@@ -117,7 +118,7 @@ func (s *redisStore) read(ctx context.Context, user string, cursor event.ID, cou
 	}
 	cmd := readScript.list(ctx, []string{feedKey(user)}, bound, count)
 	if err := s.exec(ctx, []redis.Cmder{cmd}); err != nil {
-		return window{}, redisFault(err, "read feed of %s", user)
+		return window{}, redisfault.Of(err, "read feed of %s", user)
 	}
 	return parseWindow(cmd.Val()), nil
 }

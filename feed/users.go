@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/fault"
+	"activityfeed/internal/redisfault"
 )
 
 // scanCount is what every HSCAN asks for. It must not follow the page size: a
@@ -37,7 +38,7 @@ func (s *redisStore) users(ctx context.Context, rel relation, user string, size 
 	}
 	cmd := redis.NewScanCmd(ctx, s.redis.Process, "hscan", rel.key(user), cursor, "count", scanCount)
 	if err := s.exec(ctx, []redis.Cmder{cmd}); err != nil {
-		return nil, "", redisFault(err, "list %s of %s", rel, user)
+		return nil, "", redisfault.Of(err, "list %s of %s", rel, user)
 	}
 	entries, next := cmd.Val()
 	var ids []string

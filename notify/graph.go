@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/redisfault"
 )
 
 // link returns the command that sets or ends an edge, seen from one user.
@@ -27,7 +28,7 @@ func (s *store) link(ctx context.Context, r relation, user, other string, id eve
 func (s *store) follow(ctx context.Context, follower, followee string, id event.ID, everyPost bool) (began bool, err error) {
 	follow := s.link(ctx, followers, followee, follower, id, true)
 	err = s.exec(ctx, []redis.Cmder{follow, s.link(ctx, subscribers, followee, follower, id, everyPost)})
-	return follow.Val() == 1, redisFault(err, "note that %s follows %s", follower, followee)
+	return follow.Val() == 1, redisfault.Of(err, "note that %s follows %s", follower, followee)
 }
 
 func (s *store) unfollow(ctx context.Context, follower, followee string, id event.ID) error {
@@ -35,7 +36,7 @@ func (s *store) unfollow(ctx context.Context, follower, followee string, id even
 		s.link(ctx, followers, followee, follower, id, false),
 		s.link(ctx, subscribers, followee, follower, id, false),
 	})
-	return redisFault(err, "note that %s unfollowed %s", follower, followee)
+	return redisfault.Of(err, "note that %s unfollowed %s", follower, followee)
 }
 
 // block notes a block, or that it was lifted, on both sides.
@@ -44,7 +45,7 @@ func (s *store) block(ctx context.Context, actor, target string, id event.ID, on
 		s.link(ctx, blocks, actor, target, id, on),
 		s.link(ctx, blockedBy, target, actor, id, on),
 	})
-	return redisFault(err, "note a block of %s by %s", target, actor)
+	return redisfault.Of(err, "note a block of %s by %s", target, actor)
 }
 
 // mute notes a mute, or that it was lifted, on both sides.
@@ -53,7 +54,7 @@ func (s *store) mute(ctx context.Context, actor, target string, id event.ID, on 
 		s.link(ctx, mutes, actor, target, id, on),
 		s.link(ctx, mutedBy, target, actor, id, on),
 	})
-	return redisFault(err, "note a mute of %s by %s", target, actor)
+	return redisfault.Of(err, "note a mute of %s by %s", target, actor)
 }
 
 // deletedBatch is how many deletes of an author pass between two clean-ups, and
@@ -75,7 +76,7 @@ func (s *store) deletePost(ctx context.Context, author string, post event.ID) er
 	if err == nil && size.Val() > 0 && size.Val()%deletedBatch == 0 {
 		err = s.forgetDeleted(ctx, key, event.FirstID(s.now().Add(-ttl)))
 	}
-	return redisFault(err, "note a delete by %s", author)
+	return redisfault.Of(err, "note a delete by %s", author)
 }
 
 func (s *store) forgetDeleted(ctx context.Context, key string, before event.ID) error {
@@ -114,7 +115,7 @@ func (s *store) audience(ctx context.Context, author string, post, posted event.
 	hiding := existsCmd(ctx, author, unheardBy)
 	first := scan(0)
 	if err := s.exec(ctx, []redis.Cmder{deleted, hiding, first}); err != nil {
-		return audience{}, redisFault(err, "read the audience of %s", author)
+		return audience{}, redisfault.Of(err, "read the audience of %s", author)
 	}
 	return audience{
 		deleted: deleted.Val(),
@@ -127,7 +128,7 @@ func (s *store) audience(ctx context.Context, author string, post, posted event.
 				}
 				page = scan(cursor)
 				if err := s.exec(ctx, []redis.Cmder{page}); err != nil {
-					yield(nil, redisFault(err, "read the audience of %s", author))
+					yield(nil, redisfault.Of(err, "read the audience of %s", author))
 					return
 				}
 			}
@@ -166,7 +167,7 @@ func (s *store) heardBy(ctx context.Context, actor string, users []string) ([]st
 	}
 	hidden := memberships(ctx, actor, unheardBy, users)
 	if err := s.exec(ctx, hidden); err != nil {
-		return nil, redisFault(err, "read who does not hear of %s", actor)
+		return nil, redisfault.Of(err, "read who does not hear of %s", actor)
 	}
 	told := make([]string, 0, len(users))
 	for i, user := range users {

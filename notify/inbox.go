@@ -8,6 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/redisfault"
 )
 
 // insert adds a row to the inboxes of users, a pipeline at a time, and returns to
@@ -30,7 +31,7 @@ func (s *store) insert(ctx context.Context, r row, users []string, once bool) (a
 			added += int(cmd.(*redis.IntCmd).Val()) //nolint:forcetypeassert // made above
 		}
 		if err != nil {
-			return added, redisFault(err, "notify %d users of %s by %s", len(chunk), r.id, r.actor)
+			return added, redisfault.Of(err, "notify %d users of %s by %s", len(chunk), r.id, r.actor)
 		}
 	}
 	return added, nil
@@ -46,7 +47,7 @@ func (s *store) markRead(ctx context.Context, user string, id event.ID, upTo boo
 	err := s.exec(ctx, []redis.Cmder{
 		markScript.call(ctx, []string{inboxKey(user)}, appendID(nil, id), older),
 	})
-	return redisFault(err, "mark notifications of %s", user)
+	return redisfault.Of(err, "mark notifications of %s", user)
 }
 
 // watched marks users as watched for ttl.
@@ -57,7 +58,7 @@ func (s *store) watched(ctx context.Context, users []string, ttl time.Duration) 
 			cmds[i] = redis.NewStatusCmd(ctx, "set", watchedKey(user), "1", "px", ttl.Milliseconds())
 		}
 		if err := s.exec(ctx, cmds); err != nil {
-			return redisFault(err, "mark %d users as watched", len(chunk))
+			return redisfault.Of(err, "mark %d users as watched", len(chunk))
 		}
 	}
 	return nil
@@ -100,7 +101,7 @@ func (s *store) views(ctx context.Context, users []string) ([]view, error) {
 		cmds = append(cmds, inboxes[i], hiding[i])
 	}
 	if err := s.exec(ctx, cmds); err != nil {
-		return nil, redisFault(err, "read %d inboxes", len(users))
+		return nil, redisfault.Of(err, "read %d inboxes", len(users))
 	}
 
 	views := make([]view, len(users))
@@ -110,7 +111,7 @@ func (s *store) views(ctx context.Context, users []string) ([]view, error) {
 		filter.add(user, views[i].entries, hiding[i].Val() > 0)
 	}
 	if err := s.exec(ctx, filter.commands(ctx)); err != nil {
-		return nil, redisFault(err, "read what is hidden in %d inboxes", len(users))
+		return nil, redisfault.Of(err, "read what is hidden in %d inboxes", len(users))
 	}
 	for i, user := range users {
 		filter.apply(user, &views[i])

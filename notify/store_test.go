@@ -2,7 +2,6 @@ package notify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -331,46 +330,6 @@ func TestUnknownRowsAreSkipped(t *testing.T) {
 		t.Errorf("inbox (-want +got):\n%s", diff)
 	}
 }
-
-func TestRedisFault(t *testing.T) {
-	t.Parallel()
-	reply := func(text string) error { return replyError(text) }
-	for _, tt := range []struct {
-		name string
-		err  error
-		want fault.Kind
-	}{
-		{"refused", &net.OpError{Op: "dial", Err: errors.New("connection refused")}, fault.Unavailable},
-		{"deadline", context.DeadlineExceeded, fault.Unavailable},
-		{"pool", redis.ErrPoolTimeout, fault.Unavailable},
-		{"loading", reply("LOADING Redis is loading the dataset in memory"), fault.Unavailable},
-		{"replica", reply("READONLY You can't write against a read only replica."), fault.Unavailable},
-		{"full", reply("OOM command not allowed when used memory > 'maxmemory'."), fault.Unavailable},
-		{"full, seen by a script", reply("ERR OOM command not allowed"), fault.Unavailable},
-		{"cluster", reply("CLUSTERDOWN Hash slot not served"), fault.Unavailable},
-		{"clients", reply("ERR max number of clients reached"), fault.Unavailable},
-		{"type", reply("WRONGTYPE Operation against a key holding the wrong kind of value"), fault.Internal},
-		{"our mistake", reply("ERR unknown command"), fault.Internal},
-		{"slots", reply("CROSSSLOT Keys in request don't hash to the same slot"), fault.Internal},
-		{"cancelled", context.Canceled, fault.Internal},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			t.Parallel()
-			err := redisFault(tt.err, "read inbox of %s", "ann")
-			if got := fault.KindOf(err); got != tt.want || !errors.Is(err, tt.err) {
-				t.Errorf("redisFault(%v) = %v of kind %d, want kind %d", tt.err, err, got, tt.want)
-			}
-		})
-	}
-	if err := redisFault(nil, "x"); err != nil {
-		t.Errorf("redisFault(nil) = %v", err)
-	}
-}
-
-type replyError string
-
-func (e replyError) Error() string { return string(e) }
-func (replyError) RedisError()     {}
 
 // Every call ends at its deadline when Redis accepts and does not answer.
 func TestRedisCallsHaveDeadlines(t *testing.T) {

@@ -27,6 +27,7 @@ var domains = []string{"post", "graph", "feed", "analytics", "notify"}
 var allowed = map[string][]string{
 	"proto/activityfeed/v1":        {},
 	"internal/fault":               {},
+	"internal/redisfault":          {"internal/fault"},
 	"internal/record":              {},
 	"internal/event":               {"proto/activityfeed/v1", "internal/fault", "internal/record"},
 	"internal/kafka":               {"internal/fault", "internal/record"},
@@ -51,13 +52,13 @@ var allowed = map[string][]string{
 }
 
 func domain() []string {
-	return []string{"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record", "internal/middleware"}
+	return []string{"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record", "internal/middleware", "internal/redisfault"}
 }
 
 // confined maps a client library to the only packages that may speak it.
 var confined = map[string][]string{
 	"github.com/twmb/franz-go":                 {"internal/kafka", "internal/embedded", "internal/testenv"},
-	"github.com/redis/go-redis":                {"feed", "notify", "internal/embedded", "internal/testenv", "internal/bench", "cmd/activityfeed"},
+	"github.com/redis/go-redis":                {"feed", "notify", "internal/redisfault", "internal/embedded", "internal/testenv", "internal/bench", "cmd/activityfeed"},
 	"github.com/ClickHouse/clickhouse-go":      {"analytics", "internal/embedded", "internal/testenv", "internal/bench"},
 	"github.com/alicebob/miniredis":            {"internal/embedded", "internal/testenv"},
 	"github.com/ThreeDotsLabs/watermill-kafka": {"internal/bench"},

@@ -1,4 +1,6 @@
-package feed
+// Package redisfault gives the errors of Redis their meaning, in one place for the
+// two domains that keep something there.
+package redisfault
 
 import (
 	"context"
@@ -26,17 +28,16 @@ var outageReplies = map[string]bool{
 	"MOVED":       true, // the client's redirects were used up
 	"ASK":         true,
 	"TRYAGAIN":    true, // a slot is moving
-	"CROSSSLOT":   false,
 	"NOSCRIPT":    true, // another failover between loading and calling
 	"NOAUTH":      true, // credentials are being changed: no event is at fault
 	"WRONGPASS":   true,
 	"NOPERM":      true,
 }
 
-// redisFault gives an error of Redis its meaning: what a working Redis would not
-// have said is an outage, the rest is a bug of ours. op tells what was tried on
-// which key.
-func redisFault(err error, op string, args ...any) error {
+// Of gives an error of Redis its meaning: what a working Redis would not have said
+// is an outage, the rest is a bug of ours. op tells in plain words what was tried
+// for whom; a caller may see it. A nil err gives nil.
+func Of(err error, op string, args ...any) error {
 	if err == nil {
 		return nil
 	}
