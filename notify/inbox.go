@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -26,7 +27,11 @@ func (s *store) insert(ctx context.Context, r row, users []string, once bool) (a
 			cmds[i] = insertScript.call(ctx, []string{inboxKey(user), watchedKey(user)},
 				stored, s.cfg.InboxRows, s.cfg.Retention.Milliseconds(), except)
 		}
+		if err := s.inserting.Acquire(ctx, int64(len(chunk))); err != nil {
+			return added, fmt.Errorf("notify %d users: %w", len(chunk), err)
+		}
 		err := s.exec(ctx, cmds)
+		s.inserting.Release(int64(len(chunk)))
 		for _, cmd := range cmds {
 			added += int(cmd.(*redis.IntCmd).Val()) //nolint:forcetypeassert // made above
 		}

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	"activityfeed/internal/middleware"
@@ -87,7 +88,10 @@ func New(cfg Config, deps Deps) (*Notify, error) {
 		deps.Now = time.Now
 	}
 	metrics := newMetrics(deps.Metrics)
-	store := &store{redis: deps.Redis, cfg: cfg, now: deps.Now, metrics: metrics}
+	store := &store{
+		redis: deps.Redis, cfg: cfg, now: deps.Now, metrics: metrics,
+		inserting: semaphore.NewWeighted(int64(2 * cfg.PipelineSize)),
+	}
 	hub := newHub(store, cfg, deps.Log, metrics)
 	return &Notify{
 		cfg:     cfg,

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/semaphore"
 
 	"activityfeed/internal/event"
 )
@@ -25,6 +26,10 @@ type store struct {
 	cfg     Config
 	now     func() time.Time
 	metrics *metrics
+	// inserting bounds the rows on their way to Redis: a burst of posts waits here,
+	// and not in front of everybody else in Redis, where it would be an outage for
+	// the feed. Two pipelines' worth keeps Redis busy.
+	inserting *semaphore.Weighted
 }
 
 // horizon is the id of the moment before which rows are no longer shown.

@@ -7,16 +7,23 @@
 -- Returns 1 if the row was added, 0 if it was there or is older than a full inbox.
 local inbox, row, cap = KEYS[1], ARGV[1], tonumber(ARGV[2])
 
--- The order of two ids. The operator < would follow the locale of the server.
-local function order(a, b)
-  for i = 1, 8 do
-    local d = string.byte(a, i) - string.byte(b, i)
-    if d ~= 0 then
-      return d
-    end
-  end
-  return 0
+-- The id of a row as two numbers of 32 bits: a double cannot hold all 64, and the
+-- operator < of strings would follow the locale of the server.
+local function id(r)
+  local a, b, c, d, e, f, g, h = string.byte(r, 1, 8)
+  return ((a * 256 + b) * 256 + c) * 256 + d, ((e * 256 + f) * 256 + g) * 256 + h
 end
+
+-- Compares an id (high, low) with a row's: above 0 if it is newer than the row's.
+local function order(high, low, r)
+  local h, l = id(r)
+  if h ~= high then
+    return high - h
+  end
+  return low - l
+end
+
+local high, low = id(row)
 
 -- What a row without a post is about: kind and user.
 local function subject(r)
@@ -26,25 +33,29 @@ end
 
 local head = redis.call('LINDEX', inbox, 0)
 local length
-if not head or (ARGV[4] == '' and order(row, head) > 0) then
+if not head or (ARGV[4] == '' and order(high, low, head) > 0) then
   length = redis.call('LPUSH', inbox, row)
 else
   -- Rows from other partitions are a little out of order: the place is near the
   -- head. Only who must be told once is searched for in the whole inbox.
   local once, kind = ARGV[4] ~= '', string.byte(row, 10)
+  local since_high, since_low
+  if once then
+    since_high, since_low = id(ARGV[4])
+  end
   local first, step, place, older = 0, once and cap or 8, nil, nil
   while true do
     local rows = redis.call('LRANGE', inbox, first, first + step - 1)
     for i, other in ipairs(rows) do
       if not place then
-        local d = order(row, other)
+        local d = order(high, low, other)
         if d == 0 then
           return 0
         elseif d > 0 then
           place, older = first + i, other
         end
       end
-      if once and string.byte(other, 10) == kind and subject(row) == subject(other) and order(other, ARGV[4]) > 0 then
+      if once and string.byte(other, 10) == kind and subject(row) == subject(other) and order(since_high, since_low, other) < 0 then
         return 0
       end
     end
