@@ -47,7 +47,7 @@ func waitRedis(ctx context.Context, c *child, network, addr string) error {
 		if want := "process_id:" + strconv.Itoa(c.pid()); !strings.Contains(info, want+"\r\n") {
 			return fmt.Errorf("another server answers at %s", addr)
 		}
-		if !strings.Contains(info, "loading:0\r\n") {
+		if !strings.Contains(info, "\r\nloading:0\r\n") { // not async_loading
 			return errors.New("still loading its append-only file")
 		}
 		return nil
