@@ -21,7 +21,7 @@ import (
 )
 
 // FanoutTarget is the share of the ceiling that the fan-out must reach, see
-// design.md section 11.
+// the targets in ARCHITECTURE.md.
 const FanoutTarget = 0.8
 
 // FanoutConfig says what [Fanout] measures and where.

@@ -20,7 +20,7 @@ import (
 
 const (
 	// SubscriberTarget is how many times as many messages as watermill-kafka the
-	// subscriber must hand out, see design.md section 11.
+	// subscriber must hand out, see the targets in ARCHITECTURE.md.
 	SubscriberTarget = 10
 
 	subscriberTopic = "bench-subscriber"
