@@ -129,6 +129,14 @@ func (b *batcher) reform(p *partition) *delivery {
 	return d
 }
 
+// checkIntent drops the intent of a batch whose end the log no longer has: a crash
+// of the broker cut it off, and other records will get its offsets.
+func (p *partition) checkIntent() {
+	if p.forming() && p.end <= p.batcher.intent.last {
+		p.batcher.intent = nil
+	}
+}
+
 // take moves records from the queue into a new current batch while fits allows.
 func (b *batcher) take(p *partition, fits func(d *delivery, next pending) bool) *delivery {
 	d := &delivery{part: p, seq: b.queue.at(0).seq}

@@ -52,9 +52,9 @@ func (r *reader) wantRun(first, last int64) *message.Message {
 	return msg
 }
 
-func batches(group string, max int, wait time.Duration) kafka.SubscriberConfig {
+func batches(group string, limit int, wait time.Duration) kafka.SubscriberConfig {
 	cfg := quick(group)
-	cfg.Batch = &kafka.BatchConfig{MaxRecords: max, MaxWait: wait}
+	cfg.Batch = &kafka.BatchConfig{MaxRecords: limit, MaxWait: wait}
 	return cfg
 }
 
@@ -65,7 +65,7 @@ func TestBatchLimits(t *testing.T) {
 	pairs, _ := values(0, 24)
 	c.produce(t, topic, pairs...)
 	cfg := batches("limits-"+topic, 10, 300*time.Millisecond)
-	r := c.read(t, t.Context(), cfg, topic)
+	r := c.read(t.Context(), t, cfg, topic)
 
 	first := r.wantRun(0, 9)
 	r.none() // one batch of a partition at a time
@@ -89,7 +89,7 @@ func TestBatchOfBytes(t *testing.T) {
 	c.produce(t, topic, pairs...)
 	cfg := batches("bytes-"+topic, 1000, 300*time.Millisecond)
 	cfg.Batch.MaxBytes = 20
-	r := c.read(t, t.Context(), cfg, topic)
+	r := c.read(t.Context(), t, cfg, topic)
 	for _, first := range []int64{0, 3, 6} {
 		r.wantRun(first, first+2).Ack()
 	}
@@ -113,7 +113,7 @@ func TestBatchIsFormedAgainAfterACrash(t *testing.T) {
 			c.produce(t, topic, pairs...)
 			cfg := batches("again-"+topic, 100, 50*time.Millisecond)
 			cfg.Drain = 100 * time.Millisecond
-			r := c.read(t, t.Context(), cfg, topic)
+			r := c.read(t.Context(), t, cfg, topic)
 			r.wantRun(0, 9)
 			pairs, _ = values(10, 15)
 			c.produce(t, topic, pairs...)
@@ -121,7 +121,7 @@ func TestBatchIsFormedAgainAfterACrash(t *testing.T) {
 
 			// Other limits, the same bounds.
 			cfg.Batch = &kafka.BatchConfig{MaxRecords: 4, MaxWait: 50 * time.Millisecond}
-			heir := c.read(t, t.Context(), cfg, topic)
+			heir := c.read(t.Context(), t, cfg, topic)
 			heir.wantRun(0, 9).Ack()
 			heir.wantRun(10, 13).Ack()
 			heir.wantRun(14, 15).Ack()
@@ -149,7 +149,7 @@ func TestBatchIsFormedAgainFromWhatIsLeft(t *testing.T) {
 			c.produce(t, topic, pairs...)
 			cfg := batches("left-"+topic, 100, 50*time.Millisecond)
 			cfg.Drain = 100 * time.Millisecond
-			r := c.read(t, t.Context(), cfg, topic)
+			r := c.read(t.Context(), t, cfg, topic)
 			r.wantRun(0, 5)
 			_ = r.sub.Close()
 			pairs, _ = values(6, 6)
@@ -159,7 +159,7 @@ func TestBatchIsFormedAgainFromWhatIsLeft(t *testing.T) {
 			if _, err := kadm.NewClient(c.client(t)).DeleteRecords(t.Context(), before); err != nil {
 				t.Fatal(err)
 			}
-			heir := c.read(t, t.Context(), cfg, topic)
+			heir := c.read(t.Context(), t, cfg, topic)
 			msg := heir.next()
 			if got := runOf(t, msg); got.first != tt.want.first || got.last != tt.want.last || !slices.Equal(got.values, tt.want.values) {
 				t.Errorf("got %v, want %v", got, tt.want)
@@ -179,7 +179,7 @@ func TestBatchesWithoutGroup(t *testing.T) {
 	topic := c.topic(t, c.client(t), 1)
 	pairs, _ := values(0, 4)
 	c.produce(t, topic, pairs...)
-	r := c.read(t, t.Context(), batches("", 3, 50*time.Millisecond), topic)
+	r := c.read(t.Context(), t, batches("", 3, 50*time.Millisecond), topic)
 	r.wantRun(0, 2).Ack()
 	r.wantRun(3, 4).Ack()
 }

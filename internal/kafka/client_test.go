@@ -99,7 +99,7 @@ func TestPublishedMessagesComeBack(t *testing.T) {
 	if err := pub.Publish(topic, want); err != nil {
 		t.Fatal(err)
 	}
-	r := c.read(t, t.Context(), quick("back-"+topic), topic)
+	r := c.read(t.Context(), t, quick("back-"+topic), topic)
 	got := r.next()
 	if !got.Equals(want) {
 		t.Errorf("got %v, want %v", got, want)
@@ -232,7 +232,7 @@ func TestAdmin(t *testing.T) {
 		}
 	}
 	lag(3) // of a group that does not exist
-	r := c.read(t, t.Context(), quick(group), topic)
+	r := c.read(t.Context(), t, quick(group), topic)
 	r.next().Ack()
 	c.commits(t, group, topic, 1)
 	lag(2)
@@ -241,6 +241,7 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
+//nolint:tparallel // one tail reads what the other's test has written
 func TestTail(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)

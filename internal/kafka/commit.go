@@ -58,7 +58,7 @@ func (s *subscription) write(ctx context.Context, targets map[*partition]positio
 		for i := range req.Topics {
 			for j := range req.Topics[i].Partitions {
 				part := &req.Topics[i].Partitions[j]
-				part.Metadata = kmsg.StringPtr(targets[byID[part.Partition]].meta)
+				part.Metadata = new(targets[byID[part.Partition]].meta)
 			}
 		}
 		return nil

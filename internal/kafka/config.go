@@ -35,9 +35,10 @@ type SubscriberConfig struct {
 	// all partitions together. Default 256.
 	MaxInFlight int
 	// MaxTracked is how many unfinished records may be held in memory, in all
-	// partitions together; at the limit nothing is polled. It is also the longest
-	// run of records behind one unfinished record, and so what a crash may replay
-	// of a partition. Default 8192, in batch mode four batches.
+	// partitions together; at the limit nothing is polled. Twice as many records of
+	// a partition may be read behind an unfinished one before the partition is
+	// paused, and so replayed after a crash. Default 8192, in batch mode four
+	// batches.
 	MaxTracked int
 	// MaxTrackedBytes limits the keys, values and headers of the unfinished
 	// records, in bytes. Default 64 MiB.

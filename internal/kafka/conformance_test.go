@@ -133,6 +133,7 @@ func pubSub(t *testing.T, brokers []string, group string, key func(*message.Mess
 // keyed gives each message a key.
 type keyed struct {
 	message.Publisher
+
 	key func(*message.Message) string
 }
 

@@ -65,7 +65,7 @@ func newLedger() *ledger {
 	}
 }
 
-func (l *ledger) fault(format string, args ...any) {
+func (l *ledger) faultf(format string, args ...any) {
 	l.faults = append(l.faults, fmt.Sprintf(format, args...))
 }
 
@@ -87,7 +87,7 @@ func (l *ledger) begin(by *member, msg *message.Message) *handling {
 		if other.over() || l.expelled(other.by) {
 			l.overlaps++
 		} else {
-			l.fault("key %q: %s starts %v while %s handles %v", h.key, by.name, h.origin, other.by.name, other.origin)
+			l.faultf("key %q: %s starts %v while %s handles %v", h.key, by.name, h.origin, other.by.name, other.origin)
 		}
 	}
 	if l.running[h.key] == nil {
@@ -96,7 +96,7 @@ func (l *ledger) begin(by *member, msg *message.Message) *handling {
 	l.running[h.key][h] = true
 	at := place{ownership, h.key}
 	if before, ok := l.last[at]; ok && h.origin.Offset < before {
-		l.fault("key %q: %s starts %v after offset %d", h.key, by.name, h.origin, before)
+		l.faultf("key %q: %s starts %v after offset %d", h.key, by.name, h.origin, before)
 	}
 	l.last[at] = h.origin.Offset
 	return h
@@ -113,7 +113,7 @@ func (l *ledger) batch(h *handling) {
 	}
 	for f, e := range known {
 		if (f != first || e != last) && f <= last && first <= e {
-			l.fault("partition %d: %s gets the batch %d-%d, there was %d-%d", h.origin.Partition, h.by.name, first, last, f, e)
+			l.faultf("partition %d: %s gets the batch %d-%d, there was %d-%d", h.origin.Partition, h.by.name, first, last, f, e)
 		}
 	}
 	known[first] = last
@@ -165,11 +165,11 @@ func (l *ledger) committed(partition int32, offset int64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if first := l.unfinished(partition); offset > first {
-		l.fault("partition %d: committed %d past the unfinished %d", partition, offset, first)
+		l.faultf("partition %d: committed %d past the unfinished %d", partition, offset, first)
 		return // the next first unfinished would be a lie
 	}
 	if offset < l.group[partition] {
-		l.fault("partition %d: committed %d after %d", partition, offset, l.group[partition])
+		l.faultf("partition %d: committed %d after %d", partition, offset, l.group[partition])
 	}
 	l.group[partition] = offset
 }
@@ -249,7 +249,7 @@ func (l *ledger) watch(fake *kfake.Cluster) {
 		for _, topic := range commit.Topics {
 			for _, p := range topic.Partitions {
 				if owner := owners[p.Partition]; owner != "" && owner != commit.MemberID {
-					l.fault("partition %d: committed by %s, owned by %s", p.Partition, commit.MemberID, owner)
+					l.faultf("partition %d: committed by %s, owned by %s", p.Partition, commit.MemberID, owner)
 				}
 			}
 		}

@@ -86,10 +86,10 @@ func moody(l *ledger, rng *rand.Rand, mu *sync.Mutex, slow time.Duration) handle
 		mu.Lock()
 		mood, pause := rng.IntN(100), time.Duration(rng.Int64N(int64(10*time.Millisecond)))
 		mu.Unlock()
-		switch {
-		case mood == 0: // long, and deaf: its acknowledgement may come late
+		switch mood {
+		case 0: // long, and deaf: its acknowledgement may come late
 			sleep(context.Background(), slow)
-		case mood == 1: // long
+		case 1: // long
 			sleep(msg.Context(), slow)
 		default:
 			sleep(msg.Context(), pause)

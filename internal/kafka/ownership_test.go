@@ -48,11 +48,11 @@ func TestLateAckChangesNothing(t *testing.T) {
 	topic := c.twoPartitions(t, 1)
 	cfg := quick("late-" + topic)
 	cfg.Drain = 200 * time.Millisecond
-	old := c.read(t, t.Context(), cfg, topic)
+	old := c.read(t.Context(), t, cfg, topic)
 	held := old.byPartition(2)
 
 	// Another member gets one of the partitions, and the record that is still out.
-	other := c.read(t, t.Context(), cfg, topic)
+	other := c.read(t.Context(), t, cfg, topic)
 	again := other.next()
 	moved := record.OriginOf(again.Context()).Partition
 	late := held[moved]
@@ -81,9 +81,9 @@ func TestRebalanceWaitsForMessagesInFlight(t *testing.T) {
 	c := newCluster(t)
 	topic := c.twoPartitions(t, 1)
 	cfg := quick("drain-" + topic)
-	old := c.read(t, t.Context(), cfg, topic)
+	old := c.read(t.Context(), t, cfg, topic)
 	held := old.byPartition(2)
-	other := c.read(t, t.Context(), cfg, topic)
+	other := c.read(t.Context(), t, cfg, topic)
 	// It is not given what is still being worked on, though the group asks for it
 	// with the next heartbeat.
 	for range 6 {
@@ -109,7 +109,7 @@ func TestCloseWaitsForMessagesInFlight(t *testing.T) {
 	c.produce(t, topic, "1", "2")
 	cfg := quick("close-" + topic)
 	cfg.CommitInterval = time.Hour // only the last commit is left
-	r := c.read(t, t.Context(), cfg, topic)
+	r := c.read(t.Context(), t, cfg, topic)
 	first, second := r.next(), r.next()
 	closed := make(chan error, 1)
 	go func() { closed <- r.sub.Close() }()
@@ -142,14 +142,14 @@ func TestKilledMembersWorkIsDoneByOthers(t *testing.T) {
 	topic := c.topic(t, c.client(t), 1)
 	c.produce(t, topic, "1", "2", "3", "4")
 	cfg := quick("kill-" + topic)
-	victim := c.read(t, t.Context(), cfg, topic)
+	victim := c.read(t.Context(), t, cfg, topic)
 	victim.next().Ack()
 	out := []*message.Message{victim.next(), victim.next(), victim.next()}
 	out[1].Ack() // finished behind an unfinished one: has to come again
 	c.commits(t, cfg.Group, topic, 1)
 	victim.cable.cut()
 
-	heir := c.read(t, t.Context(), cfg, topic)
+	heir := c.read(t.Context(), t, cfg, topic)
 	var got []string
 	for range 3 {
 		msg := heir.next()
@@ -191,7 +191,7 @@ func TestLogThatBeganAnewIsReadFromItsStart(t *testing.T) {
 	if err := adm.CommitAllOffsets(t.Context(), cfg.Group, ahead); err != nil {
 		t.Fatal(err)
 	}
-	r := c.read(t, t.Context(), cfg, topic)
+	r := c.read(t.Context(), t, cfg, topic)
 	for _, want := range []string{"1", "2", "3"} {
 		msg := r.next()
 		if got := string(msg.Payload); got != want {
@@ -221,7 +221,7 @@ func TestRetentionThatWasFasterIsNoReset(t *testing.T) {
 	if _, err := adm.DeleteRecords(t.Context(), before); err != nil {
 		t.Fatal(err)
 	}
-	r := c.read(t, t.Context(), cfg, topic)
+	r := c.read(t.Context(), t, cfg, topic)
 	msg := r.next()
 	if got := string(msg.Payload); got != "4" {
 		t.Errorf("got %s, want 4", got)

@@ -37,7 +37,7 @@ type partition struct {
 	id    int32
 	phase phase
 	// ctx is the parent of the messages' contexts.
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // messages outlive every call
 	cancel context.CancelCauseFunc
 	// stop is closed when nothing may be handed out any more.
 	stop chan struct{}

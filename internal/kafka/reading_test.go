@@ -45,7 +45,7 @@ func quick(group string) kafka.SubscriberConfig {
 	}
 }
 
-func (c cluster) read(t *testing.T, ctx context.Context, cfg kafka.SubscriberConfig, topic string) *reader {
+func (c cluster) read(ctx context.Context, t *testing.T, cfg kafka.SubscriberConfig, topic string) *reader {
 	t.Helper()
 	r := &reader{t: t, reg: prometheus.NewRegistry(), cable: new(cable)}
 	cfg.Brokers = c.brokers
@@ -180,7 +180,7 @@ func TestKeysWaitForEachOtherAndNobodyElse(t *testing.T) {
 	c := newCluster(t)
 	topic := c.topic(t, c.client(t), 1)
 	c.produce(t, topic, "a=1", "a=2", "b=1", "none", "=1", "=2")
-	r := c.read(t, t.Context(), quick("keys-"+topic), topic)
+	r := c.read(t.Context(), t, quick("keys-"+topic), topic)
 
 	out := make(map[string]*message.Message)
 	for range 4 {
@@ -212,7 +212,7 @@ func TestNackHoldsUpItsLaneAlone(t *testing.T) {
 	c := newCluster(t)
 	topic := c.topic(t, c.client(t), 1)
 	c.produce(t, topic, "a=1", "a=2", "b=1")
-	r := c.read(t, t.Context(), quick("nack-"+topic), topic)
+	r := c.read(t.Context(), t, quick("nack-"+topic), topic)
 	for attempt, acked := 1, 0; acked < 3; {
 		msg := r.next()
 		o := record.OriginOf(msg.Context())
@@ -251,7 +251,7 @@ func TestFullWindowIsNotPolled(t *testing.T) {
 	c.produce(t, topic, pairs...)
 	cfg := quick("full-" + topic)
 	cfg.MaxInFlight, cfg.MaxTracked = 5, 20
-	r := c.read(t, t.Context(), cfg, topic)
+	r := c.read(t.Context(), t, cfg, topic)
 	var out []*message.Message
 	for range 5 {
 		out = append(out, r.next())
@@ -283,7 +283,7 @@ func TestStuckHeadStopsOnlyItsPartition(t *testing.T) {
 	}
 	cfg := quick("stuck-" + topic)
 	cfg.MaxTracked = 16
-	r := c.read(t, t.Context(), cfg, topic)
+	r := c.read(t.Context(), t, cfg, topic)
 	var stuck *message.Message
 	seen := make(map[int32]int)
 	for len(seen) < 2 || seen[1] < 200 {
@@ -325,7 +325,7 @@ func TestMessageContextOutlivesTheSubscription(t *testing.T) {
 	c := newCluster(t)
 	topic := c.topic(t, c.client(t), 1)
 	c.produce(t, topic, "a=1", "b=1")
-	r := c.read(t, context.WithValue(t.Context(), key{}, "kept"), quick("ctx-"+topic), topic)
+	r := c.read(context.WithValue(t.Context(), key{}, "kept"), t, quick("ctx-"+topic), topic)
 	msg, deaf := r.next(), r.next()
 	if msg.Context().Value(key{}) != "kept" {
 		t.Error("the values of the subscription's context are lost")
@@ -353,7 +353,7 @@ func TestSubscribeAgainWithTheSameSubscriber(t *testing.T) {
 	c := newCluster(t)
 	topic := c.topic(t, c.client(t), 1)
 	c.produce(t, topic, "1", "2")
-	r := c.read(t, t.Context(), quick("again-"+topic), topic)
+	r := c.read(t.Context(), t, quick("again-"+topic), topic)
 	r.next().Ack()
 	r.next().Ack()
 	r.cancel()
@@ -383,10 +383,10 @@ func TestWithoutGroupEveryoneReadsEverything(t *testing.T) {
 	c := newCluster(t)
 	topic := c.topic(t, c.client(t), 1)
 	c.produce(t, topic, "old")
-	all := c.read(t, t.Context(), quick(""), topic)
+	all := c.read(t.Context(), t, quick(""), topic)
 	fresh := quick("")
 	fresh.From = kafka.StartNewest
-	latest := c.read(t, t.Context(), fresh, topic)
+	latest := c.read(t.Context(), t, fresh, topic)
 	c.produce(t, topic, "new")
 	for _, tt := range []struct {
 		name string

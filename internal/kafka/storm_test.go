@@ -19,6 +19,7 @@ var seedFlag = flag.Uint64("storm.seed", 0, "run the storms with this seed alone
 // storm is one run: records come while members join, leave and die.
 type storm struct {
 	cluster
+
 	t      *testing.T
 	ledger *ledger
 	rng    *rand.Rand // for the plan; handlers have their own

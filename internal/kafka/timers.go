@@ -1,9 +1,6 @@
 package kafka
 
-import (
-	"container/heap"
-	"time"
-)
+import "time"
 
 // timer is something the window does later; one of its fields is set.
 type timer struct {
@@ -16,22 +13,43 @@ type timer struct {
 	held *partition
 }
 
-// timers is a heap, the earliest first.
+// timers is a binary heap, the earliest first.
 type timers []timer
 
-func (t timers) Len() int           { return len(t) }
-func (t timers) Less(i, j int) bool { return t[i].at.Before(t[j].at) }
-func (t timers) Swap(i, j int)      { t[i], t[j] = t[j], t[i] }
-func (t *timers) Push(x any)        { *t = append(*t, x.(timer)) }
-func (t *timers) Pop() any {
-	last := len(*t) - 1
-	x := (*t)[last]
-	(*t)[last] = timer{}
-	*t = (*t)[:last]
-	return x
+func (ts *timers) push(t timer) {
+	h := append(*ts, t)
+	for i := len(h) - 1; i > 0; {
+		up := (i - 1) / 2
+		if !h[i].at.Before(h[up].at) {
+			break
+		}
+		h[i], h[up] = h[up], h[i]
+		i = up
+	}
+	*ts = h
 }
 
-func (w *window) later(t timer) { heap.Push(&w.timers, t) }
+func (ts *timers) pop() timer {
+	h := *ts
+	first, last := h[0], len(h)-1
+	h[0], h[last] = h[last], timer{} // what was popped is not kept alive
+	h = h[:last]
+	for i := 0; ; {
+		least := i
+		for _, down := range [2]int{2*i + 1, 2*i + 2} {
+			if down < len(h) && h[down].at.Before(h[least].at) {
+				least = down
+			}
+		}
+		if least == i {
+			break
+		}
+		h[i], h[least] = h[least], h[i]
+		i = least
+	}
+	*ts = h
+	return first
+}
 
 // due returns when the window has to be looked at again, if ever.
 func (w *window) due() (at time.Time, ok bool) {
@@ -44,7 +62,7 @@ func (w *window) due() (at time.Time, ok bool) {
 // tick does what is due.
 func (w *window) tick(now time.Time) {
 	for len(w.timers) > 0 && !w.timers[0].at.After(now) {
-		switch t := heap.Pop(&w.timers).(timer); {
+		switch t := w.timers.pop(); {
 		case t.retry != nil:
 			if p := t.retry.part; p.phase == active {
 				p.ready.push(t.retry)
@@ -53,10 +71,8 @@ func (w *window) tick(now time.Time) {
 		case t.batch != nil:
 			t.batch.batcher.timer = time.Time{}
 			w.formBatch(t.batch, now)
-		case t.held != nil:
-			if t.held.held {
-				w.release(t.held)
-			}
+		case t.held.held:
+			w.release(t.held)
 		}
 	}
 }

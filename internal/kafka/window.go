@@ -20,7 +20,7 @@ type window struct {
 	// writes tells whether intents have to be committed: not without a group.
 	writes bool
 	// base is the parent of the partitions' contexts.
-	base context.Context
+	base context.Context //nolint:containedctx // messages outlive every call
 
 	parts map[int32]*partition
 	// round is the turn of the partitions that have something ready.
@@ -68,9 +68,10 @@ func (w *window) resume(id int32, committed position) {
 	}
 }
 
-// add takes up records that were polled. It returns the partition that ended if
-// the log began anew below what was already read.
-func (w *window) add(id int32, topicID [16]byte, records []*kgo.Record, now time.Time) (ended *partition) {
+// add takes up records that were polled; end is the offset after the newest record
+// of the log. It returns the partition that ended if the log began anew below what
+// was already read.
+func (w *window) add(id int32, topicID [16]byte, records []*kgo.Record, end int64, now time.Time) (ended *partition) {
 	p := w.parts[id]
 	if p == nil || p.phase != active {
 		return nil // polls and revocations exclude each other: not reached
@@ -83,6 +84,8 @@ func (w *window) add(id int32, topicID [16]byte, records []*kgo.Record, now time
 		ended = p
 		p = w.restart(p, records[0], now)
 	}
+	p.end = end
+	p.checkIntent()
 	for _, r := range records {
 		p.enqueue(r, now)
 	}
@@ -104,7 +107,7 @@ func (w *window) restart(old *partition, first *kgo.Record, now time.Time) *part
 	if old.inFlight > 0 {
 		// A key may still be in work: its records wait.
 		p.held, old.successor = true, p
-		w.later(timer{at: now.Add(w.hold), held: p})
+		w.timers.push(timer{at: now.Add(w.hold), held: p})
 	}
 	return p
 }
@@ -159,7 +162,7 @@ func (w *window) nack(d *delivery, now time.Time) (pause time.Duration, ok bool)
 		return 0, false
 	}
 	pause = backoff(d.attempts, w.nackBackoff, w.maxNackBackoff)
-	w.later(timer{at: now.Add(pause), retry: d})
+	w.timers.push(timer{at: now.Add(pause), retry: d})
 	return pause, true
 }
 
@@ -325,7 +328,7 @@ func (w *window) formBatch(p *partition, now time.Time) {
 	case d == nil:
 		if at, ok := b.due(); ok && b.timer.IsZero() {
 			b.timer = at
-			w.later(timer{at: at, batch: p})
+			w.timers.push(timer{at: at, batch: p})
 		}
 	case d.unwritten && w.writes && !d.intent().same(p.committed):
 		w.wanted = true

@@ -108,11 +108,16 @@ func (m *windowMachine) add(t *rapid.T) {
 		m.grow(t, id)
 	}
 	records := m.logs[id][mp.cursor : mp.cursor+n]
-	if ended := m.w.add(id, [16]byte{}, records, m.now); ended != nil {
+	if ended := m.w.add(id, [16]byte{}, records, m.end(id), m.now); ended != nil {
 		t.Fatalf("add ended a partition that was not reset")
 	}
 	mp.records = append(mp.records, records...)
 	mp.cursor += n
+}
+
+func (m *windowMachine) end(id int32) int64 {
+	log := m.logs[id]
+	return log[len(log)-1].Offset + 1
 }
 
 func (m *windowMachine) grow(t *rapid.T, id int32) {
@@ -136,7 +141,7 @@ func (m *windowMachine) reset(t *rapid.T) {
 	r := &kgo.Record{Offset: rapid.Int64Range(0, mp.p.last).Draw(t, "from"), Value: []byte("again")}
 	id := mp.p.id
 	m.logs[id] = []*kgo.Record{r}
-	if ended := m.w.add(id, [16]byte{}, m.logs[id], m.now); ended != mp.p {
+	if ended := m.w.add(id, [16]byte{}, m.logs[id], m.end(id), m.now); ended != mp.p {
 		t.Fatalf("add of offset %d after %d ended %v, want the partition", r.Offset, mp.p.last, ended)
 	}
 	m.parts = append(m.parts, &model{p: m.w.parts[id], cursor: 1, records: m.logs[id], done: make(map[int64]bool), reset: true})
@@ -306,7 +311,7 @@ func (m *windowMachine) finish(t *rapid.T) {
 	for _, mp := range m.live(active) {
 		if mp.intent != nil { // its last record has to be read
 			rest := m.logs[mp.p.id][mp.cursor:]
-			m.w.add(mp.p.id, [16]byte{}, rest, m.now)
+			m.w.add(mp.p.id, [16]byte{}, rest, m.end(mp.p.id), m.now)
 			mp.records = append(mp.records, rest...)
 		}
 	}
@@ -374,4 +379,53 @@ func TestBatchWindowKeepsItsPromises(t *testing.T) {
 		}
 		newWindowMachine(t, batch).run(t)
 	})
+}
+
+// The messages from before a reset are waited for: a key is never worked on twice
+// at a time, not even then; but not for ever.
+func TestResetWaitsForMessagesInFlight(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		end  func(w *window, d *delivery) time.Time
+	}{
+		{"until they settle", func(w *window, d *delivery) time.Time { w.ack(d, time.Unix(0, 0)); return time.Unix(0, 0) }},
+		{"or the time to drain is over", func(w *window, _ *delivery) time.Time { return time.Unix(0, 0).Add(w.hold) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			now := time.Unix(0, 0)
+			w := newWindow(t.Context(), SubscriberConfig{Group: "g"}.withDefaults())
+			w.assign(0)
+			w.add(0, [16]byte{}, []*kgo.Record{{Offset: 7, Key: []byte("a")}}, 8, now)
+			old := w.next(now)
+			if ended := w.add(0, [16]byte{}, []*kgo.Record{{Offset: 0, Key: []byte("a")}}, 1, now); ended != old.part {
+				t.Fatal("the log began anew, and the partition did not end")
+			}
+			if d := w.next(now); d != nil {
+				t.Fatalf("record %d goes out while one from before the reset is out", d.first)
+			}
+			if d := w.next(tt.end(w, old)); d == nil || d.first != 0 {
+				t.Fatalf("next() = %v, want the record at 0", d)
+			}
+		})
+	}
+}
+
+// A crash of the broker may cut off what a batch had: its bounds are void, since
+// other records get the offsets.
+func TestIntentBeyondTheEndOfTheLogIsVoid(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(0, 0)
+	cfg := SubscriberConfig{Group: "g", Batch: &BatchConfig{MaxRecords: 2}}.withDefaults()
+	w := newWindow(t.Context(), cfg)
+	w.assign(0)
+	w.resume(0, position{offset: 3, meta: span{3, 9}.String()})
+	w.add(0, [16]byte{}, []*kgo.Record{{Offset: 3}, {Offset: 4}}, 5, now)
+	for p, at := range w.dirty() {
+		w.wrote(p, at)
+	}
+	if d := w.next(now); d == nil || d.first != 3 || d.last != 4 {
+		t.Fatalf("next() = %+v, want the batch 3-4", d)
+	}
 }

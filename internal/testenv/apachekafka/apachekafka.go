@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -195,15 +196,28 @@ func writeProperties(cfg Config, port, controllerPort int) (path string, err err
 	return path, os.WriteFile(path, []byte(b.String()), 0o600)
 }
 
+// freePorts returns ports that were free a moment ago.
 func freePorts(n int) ([]int, error) {
 	ports := make([]int, n)
+	listeners := make([]net.Listener, n)
+	defer func() { // at the end, so that no port is given twice
+		for _, l := range listeners {
+			if l != nil {
+				_ = l.Close()
+			}
+		}
+	}()
 	for i := range ports {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close() // at the end, so that no port is given twice
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		listeners[i] = l
+		addr, err := netip.ParseAddrPort(l.Addr().String())
+		if err != nil {
+			return nil, err
+		}
+		ports[i] = int(addr.Port())
 	}
 	return ports, nil
 }
