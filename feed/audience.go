@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"activityfeed/internal/redisfault"
 	"container/list"
 	"context"
 	"iter"
@@ -9,6 +8,8 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"activityfeed/internal/redisfault"
 )
 
 // wholeAudience is up to how many followers are read in one reply; more are

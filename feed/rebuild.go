@@ -1,12 +1,13 @@
 package feed
 
 import (
-	"activityfeed/internal/redisfault"
 	"context"
 	"crypto/rand"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"activityfeed/internal/redisfault"
 )
 
 // buildTries is how often a build starts again after a follow dropped it.

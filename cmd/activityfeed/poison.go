@@ -23,7 +23,7 @@ type poisonSource struct {
 }
 
 // open returns the tool, and what closes it.
-func (s poisonSource) open(con *console) (*poison.Tool, func() error, error) {
+func (s poisonSource) open(con *console) (*poison.Tool, func(), error) {
 	e, err := s.Target.resolve()
 	if err != nil {
 		return nil, nil, err
@@ -35,7 +35,8 @@ func (s poisonSource) open(con *console) (*poison.Tool, func() error, error) {
 	tail := func(topic string) poison.Tail {
 		return kafka.NewTail(kafka.TailConfig{Brokers: e.Kafka, Topic: topic}, con.log)
 	}
-	return poison.New(poison.Config{}, tail, publisher, con.log), publisher.Close, nil
+	done := func() { publisher.Close() }
+	return poison.New(poison.Config{}, tail, publisher, con.log), done, nil
 }
 
 type poisonListCmd struct {

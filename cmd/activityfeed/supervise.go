@@ -94,6 +94,7 @@ func portOf(addr string) int {
 // instead of letting each wait for its timeout.
 type roomyPublisher struct {
 	*kafka.Publisher
+
 	room func() error
 }
 

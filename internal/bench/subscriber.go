@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -103,8 +104,8 @@ func fillTopic(ctx context.Context, brokers []string, log *slog.Logger) error {
 			messages := make([]*message.Message, part)
 			for i := range messages {
 				n := first + i
-				messages[i] = message.NewMessage(fmt.Sprint(n), make([]byte, 200))
-				messages[i].Metadata.Set(record.KeyMetadata, fmt.Sprint(n%subscriberKeys))
+				messages[i] = message.NewMessage(strconv.Itoa(n), make([]byte, 200))
+				messages[i].Metadata.Set(record.KeyMetadata, strconv.Itoa(n%subscriberKeys))
 			}
 			return publisher.PublishContext(ctx, subscriberTopic, messages...)
 		})

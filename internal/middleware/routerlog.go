@@ -23,6 +23,7 @@ func NewRouterLogger(log *slog.Logger) watermill.LoggerAdapter {
 
 type routerLogger struct {
 	watermill.LoggerAdapter
+
 	errors *throttle
 }
 
