@@ -5,9 +5,8 @@
 // are known to work: kafka_2.13 4.1.1, slf4j-simple 1.7.36, OpenJDK 17. To fetch
 // them:
 //
-//	mvn -q -B -f internal/testenv/apachekafka/pom.xml \
-//	  org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies \
-//	  -DincludeScope=runtime -DoutputDirectory="$PWD/.tools/apache-kafka"
+//	mvn --batch-mode --quiet -f internal/testenv/apachekafka/pom.xml \
+//	  dependency:copy-dependencies -DoutputDirectory="$PWD/.tools/apache-kafka"
 package apachekafka
 
 import (
