@@ -32,10 +32,10 @@ type Config struct {
 	// PipelineSize is about how many commands travel in one pipeline. It is also
 	// the part of a large audience after which others have their turn. Default 500.
 	PipelineSize int `default:"500" help:"Commands in one pipeline to Redis."`
-	// AudienceCache is how many follower ids are kept in memory, at about 80 bytes
+	// AudienceCache is how many followers are kept in memory, at about 300 bytes
 	// each, so that a busy author's are not read again for every post. They are
 	// checked against Redis before each use. Default 250,000; negative means none.
-	AudienceCache int `default:"250000" help:"Follower ids kept in memory, about 80 bytes each; negative: none."`
+	AudienceCache int `default:"250000" help:"Followers of busy authors kept in memory, about 300 bytes each; negative: none."`
 
 	// Rebuilds is how many cold feeds this process builds at once. Default 8.
 	Rebuilds int `default:"8" help:"Cold feeds built at once."`

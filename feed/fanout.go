@@ -3,7 +3,6 @@ package feed
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -53,11 +52,11 @@ func (s *redisStore) publish(ctx context.Context, photo *pb.Photo, again bool) (
 			return 0, s.unlist(ctx, author, id)
 		}
 	}
-	for feeds, err := range s.audience(ctx, author, int(size.Val()), generation.Val()) {
+	for pushes, err := range s.audience(ctx, author, int(size.Val()), generation.Val()) {
 		if err != nil {
 			return delivered, err
 		}
-		n, err := s.pushAll(ctx, id, feeds, again)
+		n, err := s.pushAll(ctx, id, pushes, again)
 		delivered += n
 		if err != nil {
 			return delivered, err
@@ -76,15 +75,16 @@ func (s *redisStore) keepAgain(ctx context.Context, id event.ID, author string, 
 	return cmd.Val() == 0, nil
 }
 
-// pushAll pushes a post into the feeds, part by part.
-func (s *redisStore) pushAll(ctx context.Context, id event.ID, feeds []any, again bool) (int, error) {
-	if len(feeds) <= s.cfg.PipelineSize {
-		return s.push(ctx, id, feeds, again)
+// pushAll pushes a post into all the feeds, part by part.
+func (s *redisStore) pushAll(ctx context.Context, id event.ID, all *pushes, again bool) (int, error) {
+	if all.len() <= s.cfg.PipelineSize {
+		return s.push(ctx, id, all, again)
 	}
 	var delivered atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(partsUnderWay)
-	for part := range slices.Chunk(feeds, s.cfg.PipelineSize) {
+	for start := 0; start < all.len(); start += s.cfg.PipelineSize {
+		part := all.part(start, min(start+s.cfg.PipelineSize, all.len()))
 		g.Go(func() error {
 			n, err := s.push(ctx, id, part, again)
 			delivered.Add(int64(n))
@@ -96,30 +96,31 @@ func (s *redisStore) pushAll(ctx context.Context, id event.ID, feeds []any, agai
 }
 
 // push pushes a post into those of the feeds that exist and returns into how many.
-func (s *redisStore) push(ctx context.Context, id event.ID, feeds []any, again bool) (int, error) {
-	var cmds []*redis.IntCmd
+func (s *redisStore) push(ctx context.Context, id event.ID, p *pushes, again bool) (int, error) {
+	cmds, counts := p.cmds, p.counts
 	if again || !s.fresh(id) {
-		s.metrics.carefulPushes.Add(float64(len(feeds)))
-		cmds = carefulPushes(ctx, id, feeds, again)
+		s.metrics.carefulPushes.Add(float64(p.len()))
+		counts = p.careful(ctx, id, again)
+		cmds = erased(counts)
 	} else {
-		cmds = ordinaryPushes(ctx, id, feeds)
+		p.ordinary(id)
 		// What cannot be sent soon is no ordinary push any more: it comes again.
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, pushWithin)
 		defer cancel()
 	}
-	if err := s.writes.do(ctx, erased(cmds)...); err != nil {
-		return 0, redisfault.Of(err, "push post %s into %d feeds", id, len(feeds))
+	if err := s.writes.do(ctx, cmds...); err != nil {
+		return 0, redisfault.Of(err, "push post %s into %d feeds", id, p.len())
 	}
 	delivered := 0
 	var long []any
-	for i, cmd := range cmds {
-		length := int(cmd.Val())
+	for i, count := range counts {
+		length := int(count.Val())
 		if length > 0 {
 			delivered++
 		}
 		if length > s.cfg.Cap+s.cfg.Slack {
-			long = append(long, feeds[i])
+			long = append(long, p.feed(i))
 		}
 	}
 	s.metrics.deliveries.Add(float64(delivered))
@@ -145,30 +146,4 @@ func (s *redisStore) trim(ctx context.Context, feeds []any) error {
 	}
 	s.metrics.trims.Add(float64(len(trims)))
 	return redisfault.Of(s.writes.do(ctx, trims...), "trim %d feeds", len(trims))
-}
-
-// ordinaryPushes never look into the list; doc.go says why that is enough. They
-// share one array for all their arguments.
-func ordinaryPushes(ctx context.Context, id event.ID, feeds []any) []*redis.IntCmd {
-	cmds := make([]*redis.IntCmd, len(feeds))
-	args := make([]any, 0, 3*len(feeds))
-	var command, post any = "lpushx", id.String()
-	for i, feed := range feeds {
-		args = append(args, command, feed, post)
-		cmds[i] = redis.NewIntCmd(ctx, args[3*i:3*i+3:3*i+3]...)
-	}
-	return cmds
-}
-
-// carefulPushes find the place of a late or repeated post.
-func carefulPushes(ctx context.Context, id event.ID, feeds []any, again bool) []*redis.IntCmd {
-	cmds := make([]*redis.IntCmd, len(feeds))
-	var script, post, horizon any = pushScript.sha, id.String(), ""
-	if again {
-		horizon = shift(id, -disorder).String()
-	}
-	for i, feed := range feeds {
-		cmds[i] = redis.NewIntCmd(ctx, "evalsha", script, 1, feed, post, horizon)
-	}
-	return cmds
 }

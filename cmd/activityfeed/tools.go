@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -26,6 +27,7 @@ func dial(addr string) (*grpc.ClientConn, error) {
 // printTable writes a table in the one style of all commands.
 func (c *console) printTable(t table.Writer) {
 	t.SetStyle(table.StyleLight)
+	t.Style().Format.Header, t.Style().Format.Footer = text.FormatDefault, text.FormatDefault
 	fmt.Fprintln(c.out, t.Render())
 	fmt.Fprintln(c.out)
 }
