@@ -37,7 +37,7 @@ type ledger struct {
 	batches  map[int32]map[int64]int64     // first and last offset of each batch
 	present  []string                      // the group's members, if they can be watched
 	begun    int
-	overlaps int // allowed ones: after a drain that was too short, or a kill
+	overlaps int // allowed ones: after a drain that was too short, a kill or an expulsion
 }
 
 // place is a key within one ownership.
@@ -83,8 +83,10 @@ func (l *ledger) begin(by *member, msg *message.Message) *handling {
 	if !h.keyed || h.over() {
 		return h
 	}
+	// Who was starved past its session, and does not know it yet, may be either one.
+	zombie := l.expelled(by)
 	for other := range l.running[h.key] {
-		if other.over() || l.expelled(other.by) {
+		if zombie || other.over() || l.expelled(other.by) {
 			l.overlaps++
 		} else {
 			l.faultf("key %q: %s starts %v while %s handles %v", h.key, by.name, h.origin, other.by.name, other.origin)
