@@ -400,7 +400,8 @@ func (s *system) Replay(*rapid.T) {
 	if d.edge != "" && s.w.clock.Now().Sub(d.event.ID.Time()) <= 2*clockSkew {
 		s.t.Skip("too young")
 	}
-	fails := s.disturb(p, other, "", s.subject(d.event.Data))
+	user := s.subject(d.event.Data)
+	fails := s.disturb(p, other, "", user)
 	err := p.deliver(s.t.Context(), d.event, rapid.IntRange(1, 2).Draw(s.t, "attempt"))
 	p.tap.disarm()
 	if fails && err != nil {
@@ -408,7 +409,7 @@ func (s *system) Replay(*rapid.T) {
 		err = p.deliver(s.t.Context(), d.event, 2)
 	}
 	s.must(err, "replay")
-	s.check(other, s.subject(d.event.Data))
+	s.check(other, user)
 }
 
 // Lose takes a key of a home feed, or the scripts, from Redis.
