@@ -67,6 +67,9 @@ func TestAPushThatLandsDuringABuildStays(t *testing.T) {
 				t.Fatal(err)
 			}
 			here.tap.disarm()
+			if built := counted(t, here.store.metrics.rebuilds.WithLabelValues("built")); built != 1 {
+				t.Errorf("call %d: %v builds were finished, want 1", call, built)
+			}
 			want = newestFirst(want...)
 			if list := w.list(t, "bob"); len(list) < 8 || !slices.Equal(list[:8], want[:8]) {
 				t.Errorf("call %d: list = %v, want %v and older", call, list, want[:8])

@@ -252,6 +252,29 @@ func TestRedeliveryHealsAMisplacedCopy(t *testing.T) {
 	})
 }
 
+func TestAPushThatAnUnfollowOvertookShowsNothing(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		here, there := w.process(t, smallConfig()), w.process(t, smallConfig())
+		here.apply(t, followed("bob", "ann"))
+		here.wantHome(t, "bob")
+		here.post(t, "ann") // the scripts are known, so calls can be counted
+		w.clock.advance(5 * time.Second)
+		stale := w.event(posted("ann", w.ids.Next(), w.clock.Now()))
+		here.tap.arm(2, func() { // it knows the followers, and hangs before the push
+			there.apply(t, unfollowed("bob", "ann"))
+			there.wantHome(t, "bob")
+		}, 0, false)
+		if err := here.deliver(t.Context(), stale, 1); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.list(t, "bob"); len(got) != 2 || got[0] != postID(stale) {
+			t.Fatalf("list = %v: the test did not bring about what it is for", got)
+		}
+		there.wantHome(t, "bob")
+	})
+}
+
 func TestAuthorListIsSortedAndUnique(t *testing.T) {
 	t.Parallel()
 	onEngines(t, func(t *testing.T, w *world) {
