@@ -68,7 +68,7 @@ func openEngines(ctx context.Context, f engineFlags, roles roleSet, log *slog.Lo
 			e.close(log)
 		}
 	}()
-	if err := e.openLog(f, log); err != nil { //nolint:contextcheck // the embedded log lives longer than the start
+	if err := e.openLog(f, log); err != nil { // the embedded log lives longer than the start
 		return nil, err
 	}
 	if roles.needsRedis() {

@@ -202,7 +202,7 @@ func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string,
 		return err
 	}
 	cmd.Stdin = theirs
-	c, err := startChild("clickhouse", cmd, clickHouseLine, log) //nolint:contextcheck // it outlives this call
+	c, err := startChild("clickhouse", cmd, clickHouseLine, log) // it outlives this call
 	_ = theirs.Close()                                           // the child has its own copy
 	if err != nil {
 		_ = ours.Close()

@@ -139,7 +139,7 @@ func (r *Redis) startOnce(ctx context.Context, binary, dir string, port int, cfg
 	cmd := exec.Command(binary, redisArgs(dir, port, cfg)...)
 	cmd.Dir = dir
 	cmd.ExtraFiles = []*os.File{held}
-	c, err := startChild("redis-server", cmd, redisLine, log) //nolint:contextcheck // it outlives this call
+	c, err := startChild("redis-server", cmd, redisLine, log) // it outlives this call
 	if err != nil {
 		return err
 	}

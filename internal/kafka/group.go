@@ -87,7 +87,7 @@ func (s *subscription) revoked(_ context.Context, _ *kgo.Client, taken map[strin
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.commitTimeout())
 	defer cancel()
-	s.giveUp(ctx, parts, ErrRevoked, true) //nolint:contextcheck // the client's context may have ended
+	s.giveUp(ctx, parts, ErrRevoked, true) // the client's context may have ended
 }
 
 // lost gives up partitions that somebody else may own already: nothing is waited
@@ -103,7 +103,7 @@ func (s *subscription) lost(_ context.Context, _ *kgo.Client, taken map[string][
 		s.window.stop(p)
 	}
 	s.mu.Unlock()
-	s.giveUp(context.Background(), parts, ErrRevoked, false) //nolint:contextcheck // nothing is asked of the broker
+	s.giveUp(context.Background(), parts, ErrRevoked, false) // nothing is asked of the broker
 }
 
 func (s *subscription) owned(taken map[string][]int32) []*partition {

@@ -77,7 +77,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, topic string) (<-chan *messa
 		return nil, errClosed
 	}
 	s.subscriptions[sub] = struct{}{}
-	go func() { //nolint:contextcheck // sub has the context, and outlives it to drain
+	go func() { // sub has the context, and outlives it to drain
 		defer close(sub.done)
 		sub.run()
 		s.mu.Lock()

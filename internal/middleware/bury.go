@@ -16,7 +16,7 @@ import (
 // letter; after an error, also while closing, the batch must be nacked. No budget
 // applies: the sink has seen the rest of the batch and answers for the verdict.
 func (p *Poison) Publish(ctx context.Context, msg *message.Message, reason string, cause error) error {
-	origin := record.OriginOf(msg.Context()) //nolint:contextcheck // asked where the record lies, not when to stop
+	origin := record.OriginOf(msg.Context()) // asked where the record lies, not when to stop
 	if origin.Topic == "" {
 		origin = record.OriginOf(ctx)
 	}
