@@ -162,6 +162,8 @@ func rowOf(e event.Event) (row, error) {
 		return row{author: d.GetActorId(), actor: d.GetActorId(), target: d.GetTargetId()}, nil
 	case *pb.UserUnmuted:
 		return row{author: d.GetActorId(), actor: d.GetActorId(), target: d.GetTargetId()}, nil
+	case *pb.UserSawFeed:
+		return row{author: d.GetUserId(), actor: d.GetUserId(), post: d.GetPostId()}, nil
 	}
 	return row{}, fmt.Errorf("no row for %T", e.Data)
 }

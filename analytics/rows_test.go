@@ -38,6 +38,7 @@ func TestRowOf(t *testing.T) {
 		{&pb.UserUnblocked{ActorId: "bob", TargetId: "ann"}, row{author: "bob", actor: "bob", target: "ann"}},
 		{&pb.UserMuted{ActorId: "bob", TargetId: "ann"}, row{author: "bob", actor: "bob", target: "ann"}},
 		{&pb.UserUnmuted{ActorId: "bob", TargetId: "ann"}, row{author: "bob", actor: "bob", target: "ann"}},
+		{&pb.UserSawFeed{UserId: "ann", PostId: post}, row{author: "ann", actor: "ann", post: post}},
 	} {
 		t.Run(string(tt.data.ProtoReflect().Descriptor().Name()), func(t *testing.T) {
 			t.Parallel()

@@ -15,6 +15,11 @@
 // against a plain model holds us to it. Everything here is a projection: Redis can
 // be emptied and the log read again from its start.
 //
+// What is unseen is counted when it is asked for, over the posts above the read
+// position: so it is right after deletes, unfollows, blocks and mutes, at a cost that
+// [mostUnseen] bounds. The position is a fact (UserSawFeed), one for all devices, and
+// only moves forward.
+//
 // # What lies in Redis
 //
 // keys.go has the names. feed:{u} is a LIST of post ids, at most about
@@ -24,7 +29,7 @@
 // entry tells what the list is: the sentinel "0" (it reaches the beginning of
 // history), a marker "B..." (it is being built), or an id (older posts are in the
 // authors' lists only, from where pages go on, timeline.go). Who follows, blocks
-// and mutes whom are HASHes of user to version.
+// and mutes whom are HASHes of user to version. seen:{u} is the read position.
 //
 // # The price of a push
 //

@@ -30,6 +30,9 @@ type Deps struct {
 	RetrySubscriber message.Subscriber
 	// Publisher takes poison. Required for Run.
 	Publisher message.Publisher
+	// Marks writes read positions to the log. Nil: this process has no write side, and
+	// MarkSeen answers UNAVAILABLE.
+	Marks marks
 	// Metrics is where the collectors go. Nil means none.
 	Metrics prometheus.Registerer
 	// Now is the clock. Nil means time.Now.
@@ -87,7 +90,11 @@ func New(cfg Config, deps Deps) (*Feed, error) {
 
 // Register adds the FeedService to a gRPC server.
 func (f *Feed) Register(server grpc.ServiceRegistrar) {
-	pb.RegisterFeedServiceServer(server, &feedService{store: f.store})
+	pb.RegisterFeedServiceServer(server, f.service())
+}
+
+func (f *Feed) service() *feedService {
+	return &feedService{store: f.store, positions: f.store, marks: f.deps.Marks, now: f.deps.Now}
 }
 
 // Run consumes facts until ctx ends, then waits for those in flight and returns

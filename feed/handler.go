@@ -26,6 +26,8 @@ type projection interface {
 	link(ctx context.Context, e edge) error
 	// drop forgets the stored list of a home feed.
 	drop(ctx context.Context, user string) error
+	// see moves the read position of a home feed forward.
+	see(ctx context.Context, user string, upTo event.ID) error
 }
 
 // handler turns facts into the projection, one method each.
@@ -66,6 +68,8 @@ func (h *handler) handle(msg *message.Message) error {
 		return h.mute(ctx, e.ID, d.GetActorId(), d.GetTargetId(), true)
 	case *pb.UserUnmuted:
 		return h.mute(ctx, e.ID, d.GetActorId(), d.GetTargetId(), false)
+	case *pb.UserSawFeed:
+		return h.sawFeed(ctx, d)
 	}
 	h.metrics.ignored.WithLabelValues("unknown_type").Inc()
 	return nil
@@ -136,4 +140,13 @@ func (h *handler) mute(ctx context.Context, version event.ID, actor, target stri
 		return err
 	}
 	return h.store.drop(ctx, actor)
+}
+
+// sawFeed moves the read position of a feed.
+func (h *handler) sawFeed(ctx context.Context, d *pb.UserSawFeed) error {
+	id, err := event.ParseID(d.GetPostId())
+	if err != nil {
+		return fault.Poison(event.ReasonInvalid, fmt.Errorf("post_id: %w", err))
+	}
+	return h.store.see(ctx, d.GetUserId(), id)
 }

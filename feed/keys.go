@@ -19,6 +19,9 @@ func authorKey(user string) string { return "author:{" + user + "}" }
 // postKey is the STRING of a post: its body or its tombstone, see posts.go.
 func postKey(id event.ID) string { return "post:{" + id.String() + "}" }
 
+// seenKey is the STRING of a user's read position: a post id.
+func seenKey(user string) string { return "seen:{" + user + "}" }
+
 // relation is a directed edge between two users, seen from one of them: a HASH
 // of the other users to the version of the edge, and a HASH of those to whom the
 // edge ended lately, see lua/link.lua.

@@ -116,7 +116,7 @@ func startPipeline(t *testing.T, w *world, brokers []string) *pipeline {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.api = &feedService{store: p.store}
+	p.api = p.service()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- p.Run(ctx) }()

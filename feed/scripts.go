@@ -31,6 +31,8 @@ var (
 	beginSource string
 	//go:embed lua/install.lua
 	installSource string
+	//go:embed lua/see.lua
+	seeSource string
 
 	linkScript    = newScript(linkSource)
 	keepScript    = newScript(keepSource)
@@ -41,10 +43,11 @@ var (
 	olderScript   = newScript(olderSource)
 	beginScript   = newScript(beginSource)
 	installScript = newScript(installSource)
+	seeScript     = newScript(seeSource)
 
 	allScripts = []script{
 		linkScript, keepScript, deleteScript, authorScript, pushScript,
-		readScript, olderScript, beginScript, installScript,
+		readScript, olderScript, beginScript, installScript, seeScript,
 	}
 )
 

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"time"
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
@@ -30,7 +31,11 @@ type timeline interface {
 type feedService struct {
 	pb.UnimplementedFeedServiceServer
 
-	store timeline
+	store     timeline
+	positions positions
+	// marks is nil where there is no write side.
+	marks marks
+	now   func() time.Time
 }
 
 // GetHomeFeed reads a page of what the followees of a user posted.
@@ -50,7 +55,13 @@ func (s *feedService) GetHomeFeed(ctx context.Context, req *pb.GetHomeFeedReques
 	if err != nil {
 		return nil, err
 	}
-	return &pb.GetHomeFeedResponse{Photos: page.photos, NextPageToken: page.next, HasMore: page.more}, nil
+	resp := &pb.GetHomeFeedResponse{Photos: page.photos, NextPageToken: page.next, HasMore: page.more}
+	if req.GetWithUnseen() {
+		if resp.Unseen, err = s.unseen(ctx, user); err != nil {
+			return nil, err
+		}
+	}
+	return resp, nil
 }
 
 // GetAuthorFeed reads a page of one author's posts; it is empty where one of the

@@ -116,7 +116,7 @@ func (p *process) restart(t testing.TB, cfg Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.Feed, p.api = f, &feedService{store: f.store}
+	p.Feed, p.api = f, f.service()
 }
 
 // event makes a fact of this moment.

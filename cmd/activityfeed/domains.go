@@ -18,6 +18,7 @@ import (
 	"activityfeed/internal/rpc"
 	"activityfeed/notify"
 	"activityfeed/post"
+	"activityfeed/seen"
 )
 
 // consumerConfig are the limits of the subscribers of all services.
@@ -42,7 +43,14 @@ func (s *server) addDomains(publisher *kafka.Publisher) error {
 	if !s.roles.needsRedis() {
 		return nil
 	}
-	feeds, err := s.newFeed(publisher)
+	var ids *event.IDs
+	if s.roles.has(roleAPI) {
+		var err error
+		if ids, err = event.NewIDs(s.cfg.Node, time.Now); err != nil {
+			return err
+		}
+	}
+	feeds, err := s.newFeed(publisher, ids)
 	if err != nil {
 		return err
 	}
@@ -51,7 +59,7 @@ func (s *server) addDomains(publisher *kafka.Publisher) error {
 		return err
 	}
 	if s.roles.has(roleAPI) {
-		if err := s.addAPI(publisher, feeds, notifications); err != nil {
+		if err := s.addAPI(publisher, ids, feeds, notifications); err != nil {
 			return err
 		}
 	}
@@ -65,11 +73,7 @@ func (s *server) addDomains(publisher *kafka.Publisher) error {
 	return nil
 }
 
-func (s *server) addAPI(publisher *kafka.Publisher, feeds *feed.Feed, notifications *notify.Notify) error {
-	ids, err := event.NewIDs(s.cfg.Node, time.Now)
-	if err != nil {
-		return err
-	}
+func (s *server) addAPI(publisher *kafka.Publisher, ids *event.IDs, feeds *feed.Feed, notifications *notify.Notify) error {
 	source := sourceName(s.cfg.Node)
 	commands := roomyPublisher{publisher, s.engines.room}
 	tail := kafka.NewTail(kafka.TailConfig{
@@ -104,10 +108,18 @@ func (s *server) addAPI(publisher *kafka.Publisher, feeds *feed.Feed, notificati
 	return nil
 }
 
-func (s *server) newFeed(publisher message.Publisher) (*feed.Feed, error) {
+// newFeed builds the feed; ids are those of the role api, nil without it.
+func (s *server) newFeed(publisher *kafka.Publisher, ids *event.IDs) (*feed.Feed, error) {
 	deps := feed.Deps{
 		Log: s.log.With("service", roleFeed), Redis: s.engines.redis, Publisher: publisher,
 		Metrics: s.metrics, Now: time.Now,
+	}
+	if ids != nil {
+		marks, err := seen.New(s.cfg.Seen, seen.Deps{Publisher: roomyPublisher{publisher, s.engines.room}, IDs: ids, Source: sourceName(s.cfg.Node)})
+		if err != nil {
+			return nil, err
+		}
+		deps.Marks = marks
 	}
 	if s.roles.has(roleFeed) {
 		main, retry, err := s.subscribers(roleFeed, nil)

@@ -22,6 +22,7 @@ import (
 	"activityfeed/internal/rpc"
 	"activityfeed/notify"
 	"activityfeed/post"
+	"activityfeed/seen"
 )
 
 // serveCmd runs the services.
@@ -34,6 +35,7 @@ type serveCmd struct {
 	API       rpc.Config       `embed:"" prefix:"api-" group:"API"`
 	Post      post.Config      `embed:"" prefix:"post-" group:"API"`
 	Graph     graph.Config     `embed:"" prefix:"graph-" group:"API"`
+	Seen      seen.Config      `embed:"" prefix:"seen-" group:"API"`
 	Consumer  consumerConfig   `embed:"" prefix:"consumer-" group:"Consumers"`
 	Feed      feed.Config      `embed:"" prefix:"feed-" group:"Feed"`
 	Analytics analytics.Config `embed:"" prefix:"analytics-" group:"Analytics"`

@@ -73,6 +73,7 @@ var factories = map[string]func() proto.Message{
 	"UserUnblocked":  func() proto.Message { return new(pb.UserUnblocked) },
 	"UserMuted":      func() proto.Message { return new(pb.UserMuted) },
 	"UserUnmuted":    func() proto.Message { return new(pb.UserUnmuted) },
+	"UserSawFeed":    func() proto.Message { return new(pb.UserSawFeed) },
 }
 
 // Key returns the partition key of a fact: the user whose followers care.
@@ -94,6 +95,8 @@ func Key(data proto.Message) (string, error) {
 		return d.GetActorId(), nil
 	case *pb.UserUnmuted:
 		return d.GetActorId(), nil
+	case *pb.UserSawFeed:
+		return d.GetUserId(), nil
 	}
 	return "", fmt.Errorf("event: no partition key for %T", data)
 }

@@ -54,6 +54,7 @@ func facts() map[string]struct {
 		"UserUnblocked":  {&pb.UserUnblocked{ActorId: "ann", TargetId: "bob"}, "ann"},
 		"UserMuted":      {&pb.UserMuted{ActorId: "ann", TargetId: "bob"}, "ann"},
 		"UserUnmuted":    {&pb.UserUnmuted{ActorId: "ann", TargetId: "bob"}, "ann"},
+		"UserSawFeed":    {&pb.UserSawFeed{UserId: "ann", PostId: somePost}, "ann"},
 	}
 }
 

@@ -464,6 +464,63 @@ func (x *UserUnmuted) GetTargetId() string {
 	return ""
 }
 
+// UserSawFeed: a user has seen their home feed up to a post, on whatever device.
+// The position moves only forward: of all these facts the one with the largest
+// post id counts, in whatever order they come. Key: the user.
+type UserSawFeed struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose home feed it is.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The newest post that was seen. It need not exist any more: it is a place in time.
+	PostId        string `protobuf:"bytes,2,opt,name=post_id,json=postId,proto3" json:"post_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UserSawFeed) Reset() {
+	*x = UserSawFeed{}
+	mi := &file_activityfeed_v1_event_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UserSawFeed) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UserSawFeed) ProtoMessage() {}
+
+func (x *UserSawFeed) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_event_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UserSawFeed.ProtoReflect.Descriptor instead.
+func (*UserSawFeed) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_event_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *UserSawFeed) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *UserSawFeed) GetPostId() string {
+	if x != nil {
+		return x.PostId
+	}
+	return ""
+}
+
 var File_activityfeed_v1_event_proto protoreflect.FileDescriptor
 
 const file_activityfeed_v1_event_proto_rawDesc = "" +
@@ -496,7 +553,10 @@ const file_activityfeed_v1_event_proto_rawDesc = "" +
 	"\ttarget_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\btargetId\"\x85\x01\n" +
 	"\vUserUnmuted\x129\n" +
 	"\bactor_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\aactorId\x12;\n" +
-	"\ttarget_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\btargetIdB'Z%activityfeed/proto/activityfeed/v1;pbb\x06proto3"
+	"\ttarget_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\btargetId\"x\n" +
+	"\vUserSawFeed\x127\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x120\n" +
+	"\apost_id\x18\x02 \x01(\tB\x17\xbaH\x14r\x122\x10^[1-9][0-9]{18}$R\x06postIdB'Z%activityfeed/proto/activityfeed/v1;pbb\x06proto3"
 
 var (
 	file_activityfeed_v1_event_proto_rawDescOnce sync.Once
@@ -510,7 +570,7 @@ func file_activityfeed_v1_event_proto_rawDescGZIP() []byte {
 	return file_activityfeed_v1_event_proto_rawDescData
 }
 
-var file_activityfeed_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_activityfeed_v1_event_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_activityfeed_v1_event_proto_goTypes = []any{
 	(*PhotoPosted)(nil),    // 0: activityfeed.v1.PhotoPosted
 	(*PhotoDeleted)(nil),   // 1: activityfeed.v1.PhotoDeleted
@@ -520,17 +580,18 @@ var file_activityfeed_v1_event_proto_goTypes = []any{
 	(*UserUnblocked)(nil),  // 5: activityfeed.v1.UserUnblocked
 	(*UserMuted)(nil),      // 6: activityfeed.v1.UserMuted
 	(*UserUnmuted)(nil),    // 7: activityfeed.v1.UserUnmuted
-	(*Photo)(nil),          // 8: activityfeed.v1.Photo
-	(NotificationLevel)(0), // 9: activityfeed.v1.NotificationLevel
+	(*UserSawFeed)(nil),    // 8: activityfeed.v1.UserSawFeed
+	(*Photo)(nil),          // 9: activityfeed.v1.Photo
+	(NotificationLevel)(0), // 10: activityfeed.v1.NotificationLevel
 }
 var file_activityfeed_v1_event_proto_depIdxs = []int32{
-	8, // 0: activityfeed.v1.PhotoPosted.photo:type_name -> activityfeed.v1.Photo
-	9, // 1: activityfeed.v1.UserFollowed.notification_level:type_name -> activityfeed.v1.NotificationLevel
-	2, // [2:2] is the sub-list for method output_type
-	2, // [2:2] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	9,  // 0: activityfeed.v1.PhotoPosted.photo:type_name -> activityfeed.v1.Photo
+	10, // 1: activityfeed.v1.UserFollowed.notification_level:type_name -> activityfeed.v1.NotificationLevel
+	2,  // [2:2] is the sub-list for method output_type
+	2,  // [2:2] is the sub-list for method input_type
+	2,  // [2:2] is the sub-list for extension type_name
+	2,  // [2:2] is the sub-list for extension extendee
+	0,  // [0:2] is the sub-list for field type_name
 }
 
 func init() { file_activityfeed_v1_event_proto_init() }
@@ -546,7 +607,7 @@ func file_activityfeed_v1_event_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_activityfeed_v1_event_proto_rawDesc), len(file_activityfeed_v1_event_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -30,7 +30,9 @@ type GetHomeFeedRequest struct {
 	// At most this many; 0 means 20, more than 100 means 100.
 	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// next_page_token of the page before, empty for the newest posts.
-	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Whether the answer is to say what is unseen, too. It costs about one more read.
+	WithUnseen    bool `protobuf:"varint,4,opt,name=with_unseen,json=withUnseen,proto3" json:"with_unseen,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -86,6 +88,13 @@ func (x *GetHomeFeedRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *GetHomeFeedRequest) GetWithUnseen() bool {
+	if x != nil {
+		return x.WithUnseen
+	}
+	return false
+}
+
 // GetHomeFeedResponse is one page of a home feed.
 type GetHomeFeedResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -94,7 +103,9 @@ type GetHomeFeedResponse struct {
 	// Asks for the posts after these; empty when has_more is false.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// Whether older posts exist.
-	HasMore       bool `protobuf:"varint,3,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
+	HasMore bool `protobuf:"varint,3,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
+	// What is unseen in the whole feed, if the request asked for it.
+	Unseen        *Unseen `protobuf:"bytes,4,opt,name=unseen,proto3" json:"unseen,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -148,6 +159,13 @@ func (x *GetHomeFeedResponse) GetHasMore() bool {
 		return x.HasMore
 	}
 	return false
+}
+
+func (x *GetHomeFeedResponse) GetUnseen() *Unseen {
+	if x != nil {
+		return x.Unseen
+	}
+	return nil
 }
 
 // GetAuthorFeedRequest asks for one page of an author's posts.
@@ -388,20 +406,285 @@ func (x *GetPostResponse) GetPhoto() *Photo {
 	return nil
 }
 
+// Unseen says what a user has not seen of their home feed: posts by others that
+// stand in it now and are newer than the read position. Deletes, unfollows, blocks
+// and mutes count at once.
+type Unseen struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many posts, 99 at most.
+	Count int32 `protobuf:"varint,1,opt,name=count,proto3" json:"count,omitempty"`
+	// Whether there are more than count: a badge shows "99+".
+	More bool `protobuf:"varint,2,opt,name=more,proto3" json:"more,omitempty"`
+	// The read position: the newest post that was marked as seen; empty if none was,
+	// then every post is unseen.
+	SeenPostId    string `protobuf:"bytes,3,opt,name=seen_post_id,json=seenPostId,proto3" json:"seen_post_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Unseen) Reset() {
+	*x = Unseen{}
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Unseen) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Unseen) ProtoMessage() {}
+
+func (x *Unseen) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Unseen.ProtoReflect.Descriptor instead.
+func (*Unseen) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_feed_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Unseen) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *Unseen) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *Unseen) GetSeenPostId() string {
+	if x != nil {
+		return x.SeenPostId
+	}
+	return ""
+}
+
+// GetUnseenCountRequest asks what is unseen.
+type GetUnseenCountRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The acting user: whose feed it is.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUnseenCountRequest) Reset() {
+	*x = GetUnseenCountRequest{}
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUnseenCountRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUnseenCountRequest) ProtoMessage() {}
+
+func (x *GetUnseenCountRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUnseenCountRequest.ProtoReflect.Descriptor instead.
+func (*GetUnseenCountRequest) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_feed_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *GetUnseenCountRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// GetUnseenCountResponse says what is unseen.
+type GetUnseenCountResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is unseen now.
+	Unseen        *Unseen `protobuf:"bytes,1,opt,name=unseen,proto3" json:"unseen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetUnseenCountResponse) Reset() {
+	*x = GetUnseenCountResponse{}
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetUnseenCountResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetUnseenCountResponse) ProtoMessage() {}
+
+func (x *GetUnseenCountResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetUnseenCountResponse.ProtoReflect.Descriptor instead.
+func (*GetUnseenCountResponse) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_feed_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *GetUnseenCountResponse) GetUnseen() *Unseen {
+	if x != nil {
+		return x.Unseen
+	}
+	return nil
+}
+
+// MarkSeenRequest is the command to move the read position.
+type MarkSeenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The acting user: whose feed it is.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The newest post that the user has seen; all older ones count as seen, too. It
+	// may be gone by now, but must not lie in the future.
+	PostId        string `protobuf:"bytes,2,opt,name=post_id,json=postId,proto3" json:"post_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MarkSeenRequest) Reset() {
+	*x = MarkSeenRequest{}
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkSeenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkSeenRequest) ProtoMessage() {}
+
+func (x *MarkSeenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkSeenRequest.ProtoReflect.Descriptor instead.
+func (*MarkSeenRequest) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_feed_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *MarkSeenRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *MarkSeenRequest) GetPostId() string {
+	if x != nil {
+		return x.PostId
+	}
+	return ""
+}
+
+// MarkSeenResponse tells what is left.
+type MarkSeenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is unseen after the mark. Its position may be ahead of the mark, if another
+	// device was.
+	Unseen        *Unseen `protobuf:"bytes,1,opt,name=unseen,proto3" json:"unseen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MarkSeenResponse) Reset() {
+	*x = MarkSeenResponse{}
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkSeenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkSeenResponse) ProtoMessage() {}
+
+func (x *MarkSeenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkSeenResponse.ProtoReflect.Descriptor instead.
+func (*MarkSeenResponse) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_feed_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *MarkSeenResponse) GetUnseen() *Unseen {
+	if x != nil {
+		return x.Unseen
+	}
+	return nil
+}
+
 var File_activityfeed_v1_feed_proto protoreflect.FileDescriptor
 
 const file_activityfeed_v1_feed_proto_rawDesc = "" +
 	"\n" +
-	"\x1aactivityfeed/v1/feed.proto\x12\x0factivityfeed.v1\x1a\x1aactivityfeed/v1/post.proto\x1a\x1bbuf/validate/validate.proto\"\x9c\x01\n" +
+	"\x1aactivityfeed/v1/feed.proto\x12\x0factivityfeed.v1\x1a\x1aactivityfeed/v1/post.proto\x1a\x1bbuf/validate/validate.proto\"\xbd\x01\n" +
 	"\x12GetHomeFeedRequest\x127\n" +
 	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x12$\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"\x88\x01\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12\x1f\n" +
+	"\vwith_unseen\x18\x04 \x01(\bR\n" +
+	"withUnseen\"\xb9\x01\n" +
 	"\x13GetHomeFeedResponse\x12.\n" +
 	"\x06photos\x18\x01 \x03(\v2\x16.activityfeed.v1.PhotoR\x06photos\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x19\n" +
-	"\bhas_more\x18\x03 \x01(\bR\ahasMore\"\xdb\x01\n" +
+	"\bhas_more\x18\x03 \x01(\bR\ahasMore\x12/\n" +
+	"\x06unseen\x18\x04 \x01(\v2\x17.activityfeed.v1.UnseenR\x06unseen\"\xdb\x01\n" +
 	"\x14GetAuthorFeedRequest\x127\n" +
 	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x12;\n" +
 	"\tauthor_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\bauthorId\x12$\n" +
@@ -416,11 +699,27 @@ const file_activityfeed_v1_feed_proto_rawDesc = "" +
 	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x120\n" +
 	"\apost_id\x18\x02 \x01(\tB\x17\xbaH\x14r\x122\x10^[1-9][0-9]{18}$R\x06postId\"?\n" +
 	"\x0fGetPostResponse\x12,\n" +
-	"\x05photo\x18\x01 \x01(\v2\x16.activityfeed.v1.PhotoR\x05photo2\xa4\x02\n" +
+	"\x05photo\x18\x01 \x01(\v2\x16.activityfeed.v1.PhotoR\x05photo\"T\n" +
+	"\x06Unseen\x12\x14\n" +
+	"\x05count\x18\x01 \x01(\x05R\x05count\x12\x12\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\x12 \n" +
+	"\fseen_post_id\x18\x03 \x01(\tR\n" +
+	"seenPostId\"P\n" +
+	"\x15GetUnseenCountRequest\x127\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\"I\n" +
+	"\x16GetUnseenCountResponse\x12/\n" +
+	"\x06unseen\x18\x01 \x01(\v2\x17.activityfeed.v1.UnseenR\x06unseen\"|\n" +
+	"\x0fMarkSeenRequest\x127\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x120\n" +
+	"\apost_id\x18\x02 \x01(\tB\x17\xbaH\x14r\x122\x10^[1-9][0-9]{18}$R\x06postId\"C\n" +
+	"\x10MarkSeenResponse\x12/\n" +
+	"\x06unseen\x18\x01 \x01(\v2\x17.activityfeed.v1.UnseenR\x06unseen2\xdd\x03\n" +
 	"\vFeedService\x12]\n" +
 	"\vGetHomeFeed\x12#.activityfeed.v1.GetHomeFeedRequest\x1a$.activityfeed.v1.GetHomeFeedResponse\"\x03\x90\x02\x01\x12c\n" +
 	"\rGetAuthorFeed\x12%.activityfeed.v1.GetAuthorFeedRequest\x1a&.activityfeed.v1.GetAuthorFeedResponse\"\x03\x90\x02\x01\x12Q\n" +
-	"\aGetPost\x12\x1f.activityfeed.v1.GetPostRequest\x1a .activityfeed.v1.GetPostResponse\"\x03\x90\x02\x01B'Z%activityfeed/proto/activityfeed/v1;pbb\x06proto3"
+	"\aGetPost\x12\x1f.activityfeed.v1.GetPostRequest\x1a .activityfeed.v1.GetPostResponse\"\x03\x90\x02\x01\x12f\n" +
+	"\x0eGetUnseenCount\x12&.activityfeed.v1.GetUnseenCountRequest\x1a'.activityfeed.v1.GetUnseenCountResponse\"\x03\x90\x02\x01\x12O\n" +
+	"\bMarkSeen\x12 .activityfeed.v1.MarkSeenRequest\x1a!.activityfeed.v1.MarkSeenResponseB'Z%activityfeed/proto/activityfeed/v1;pbb\x06proto3"
 
 var (
 	file_activityfeed_v1_feed_proto_rawDescOnce sync.Once
@@ -434,31 +733,43 @@ func file_activityfeed_v1_feed_proto_rawDescGZIP() []byte {
 	return file_activityfeed_v1_feed_proto_rawDescData
 }
 
-var file_activityfeed_v1_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_activityfeed_v1_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
 var file_activityfeed_v1_feed_proto_goTypes = []any{
-	(*GetHomeFeedRequest)(nil),    // 0: activityfeed.v1.GetHomeFeedRequest
-	(*GetHomeFeedResponse)(nil),   // 1: activityfeed.v1.GetHomeFeedResponse
-	(*GetAuthorFeedRequest)(nil),  // 2: activityfeed.v1.GetAuthorFeedRequest
-	(*GetAuthorFeedResponse)(nil), // 3: activityfeed.v1.GetAuthorFeedResponse
-	(*GetPostRequest)(nil),        // 4: activityfeed.v1.GetPostRequest
-	(*GetPostResponse)(nil),       // 5: activityfeed.v1.GetPostResponse
-	(*Photo)(nil),                 // 6: activityfeed.v1.Photo
+	(*GetHomeFeedRequest)(nil),     // 0: activityfeed.v1.GetHomeFeedRequest
+	(*GetHomeFeedResponse)(nil),    // 1: activityfeed.v1.GetHomeFeedResponse
+	(*GetAuthorFeedRequest)(nil),   // 2: activityfeed.v1.GetAuthorFeedRequest
+	(*GetAuthorFeedResponse)(nil),  // 3: activityfeed.v1.GetAuthorFeedResponse
+	(*GetPostRequest)(nil),         // 4: activityfeed.v1.GetPostRequest
+	(*GetPostResponse)(nil),        // 5: activityfeed.v1.GetPostResponse
+	(*Unseen)(nil),                 // 6: activityfeed.v1.Unseen
+	(*GetUnseenCountRequest)(nil),  // 7: activityfeed.v1.GetUnseenCountRequest
+	(*GetUnseenCountResponse)(nil), // 8: activityfeed.v1.GetUnseenCountResponse
+	(*MarkSeenRequest)(nil),        // 9: activityfeed.v1.MarkSeenRequest
+	(*MarkSeenResponse)(nil),       // 10: activityfeed.v1.MarkSeenResponse
+	(*Photo)(nil),                  // 11: activityfeed.v1.Photo
 }
 var file_activityfeed_v1_feed_proto_depIdxs = []int32{
-	6, // 0: activityfeed.v1.GetHomeFeedResponse.photos:type_name -> activityfeed.v1.Photo
-	6, // 1: activityfeed.v1.GetAuthorFeedResponse.photos:type_name -> activityfeed.v1.Photo
-	6, // 2: activityfeed.v1.GetPostResponse.photo:type_name -> activityfeed.v1.Photo
-	0, // 3: activityfeed.v1.FeedService.GetHomeFeed:input_type -> activityfeed.v1.GetHomeFeedRequest
-	2, // 4: activityfeed.v1.FeedService.GetAuthorFeed:input_type -> activityfeed.v1.GetAuthorFeedRequest
-	4, // 5: activityfeed.v1.FeedService.GetPost:input_type -> activityfeed.v1.GetPostRequest
-	1, // 6: activityfeed.v1.FeedService.GetHomeFeed:output_type -> activityfeed.v1.GetHomeFeedResponse
-	3, // 7: activityfeed.v1.FeedService.GetAuthorFeed:output_type -> activityfeed.v1.GetAuthorFeedResponse
-	5, // 8: activityfeed.v1.FeedService.GetPost:output_type -> activityfeed.v1.GetPostResponse
-	6, // [6:9] is the sub-list for method output_type
-	3, // [3:6] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	11, // 0: activityfeed.v1.GetHomeFeedResponse.photos:type_name -> activityfeed.v1.Photo
+	6,  // 1: activityfeed.v1.GetHomeFeedResponse.unseen:type_name -> activityfeed.v1.Unseen
+	11, // 2: activityfeed.v1.GetAuthorFeedResponse.photos:type_name -> activityfeed.v1.Photo
+	11, // 3: activityfeed.v1.GetPostResponse.photo:type_name -> activityfeed.v1.Photo
+	6,  // 4: activityfeed.v1.GetUnseenCountResponse.unseen:type_name -> activityfeed.v1.Unseen
+	6,  // 5: activityfeed.v1.MarkSeenResponse.unseen:type_name -> activityfeed.v1.Unseen
+	0,  // 6: activityfeed.v1.FeedService.GetHomeFeed:input_type -> activityfeed.v1.GetHomeFeedRequest
+	2,  // 7: activityfeed.v1.FeedService.GetAuthorFeed:input_type -> activityfeed.v1.GetAuthorFeedRequest
+	4,  // 8: activityfeed.v1.FeedService.GetPost:input_type -> activityfeed.v1.GetPostRequest
+	7,  // 9: activityfeed.v1.FeedService.GetUnseenCount:input_type -> activityfeed.v1.GetUnseenCountRequest
+	9,  // 10: activityfeed.v1.FeedService.MarkSeen:input_type -> activityfeed.v1.MarkSeenRequest
+	1,  // 11: activityfeed.v1.FeedService.GetHomeFeed:output_type -> activityfeed.v1.GetHomeFeedResponse
+	3,  // 12: activityfeed.v1.FeedService.GetAuthorFeed:output_type -> activityfeed.v1.GetAuthorFeedResponse
+	5,  // 13: activityfeed.v1.FeedService.GetPost:output_type -> activityfeed.v1.GetPostResponse
+	8,  // 14: activityfeed.v1.FeedService.GetUnseenCount:output_type -> activityfeed.v1.GetUnseenCountResponse
+	10, // 15: activityfeed.v1.FeedService.MarkSeen:output_type -> activityfeed.v1.MarkSeenResponse
+	11, // [11:16] is the sub-list for method output_type
+	6,  // [6:11] is the sub-list for method input_type
+	6,  // [6:6] is the sub-list for extension type_name
+	6,  // [6:6] is the sub-list for extension extendee
+	0,  // [0:6] is the sub-list for field type_name
 }
 
 func init() { file_activityfeed_v1_feed_proto_init() }
@@ -473,7 +784,7 @@ func file_activityfeed_v1_feed_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_activityfeed_v1_feed_proto_rawDesc), len(file_activityfeed_v1_feed_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   6,
+			NumMessages:   11,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,9 +19,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	FeedService_GetHomeFeed_FullMethodName   = "/activityfeed.v1.FeedService/GetHomeFeed"
-	FeedService_GetAuthorFeed_FullMethodName = "/activityfeed.v1.FeedService/GetAuthorFeed"
-	FeedService_GetPost_FullMethodName       = "/activityfeed.v1.FeedService/GetPost"
+	FeedService_GetHomeFeed_FullMethodName    = "/activityfeed.v1.FeedService/GetHomeFeed"
+	FeedService_GetAuthorFeed_FullMethodName  = "/activityfeed.v1.FeedService/GetAuthorFeed"
+	FeedService_GetPost_FullMethodName        = "/activityfeed.v1.FeedService/GetPost"
+	FeedService_GetUnseenCount_FullMethodName = "/activityfeed.v1.FeedService/GetUnseenCount"
+	FeedService_MarkSeen_FullMethodName       = "/activityfeed.v1.FeedService/MarkSeen"
 )
 
 // FeedServiceClient is the client API for FeedService service.
@@ -38,6 +40,12 @@ type FeedServiceClient interface {
 	GetAuthorFeed(ctx context.Context, in *GetAuthorFeedRequest, opts ...grpc.CallOption) (*GetAuthorFeedResponse, error)
 	// GetPost reads one post; NOT_FOUND if it is gone or hidden from the reader.
 	GetPost(ctx context.Context, in *GetPostRequest, opts ...grpc.CallOption) (*GetPostResponse, error)
+	// GetUnseenCount counts the posts of a home feed that the user has not seen, as a
+	// badge shows it.
+	GetUnseenCount(ctx context.Context, in *GetUnseenCountRequest, opts ...grpc.CallOption) (*GetUnseenCountResponse, error)
+	// MarkSeen moves the read position of a home feed forward, on every device of the
+	// user. It is idempotent; a mark that is not ahead of the position changes nothing.
+	MarkSeen(ctx context.Context, in *MarkSeenRequest, opts ...grpc.CallOption) (*MarkSeenResponse, error)
 }
 
 type feedServiceClient struct {
@@ -78,6 +86,26 @@ func (c *feedServiceClient) GetPost(ctx context.Context, in *GetPostRequest, opt
 	return out, nil
 }
 
+func (c *feedServiceClient) GetUnseenCount(ctx context.Context, in *GetUnseenCountRequest, opts ...grpc.CallOption) (*GetUnseenCountResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetUnseenCountResponse)
+	err := c.cc.Invoke(ctx, FeedService_GetUnseenCount_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *feedServiceClient) MarkSeen(ctx context.Context, in *MarkSeenRequest, opts ...grpc.CallOption) (*MarkSeenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MarkSeenResponse)
+	err := c.cc.Invoke(ctx, FeedService_MarkSeen_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // FeedServiceServer is the server API for FeedService service.
 // All implementations must embed UnimplementedFeedServiceServer
 // for forward compatibility.
@@ -92,6 +120,12 @@ type FeedServiceServer interface {
 	GetAuthorFeed(context.Context, *GetAuthorFeedRequest) (*GetAuthorFeedResponse, error)
 	// GetPost reads one post; NOT_FOUND if it is gone or hidden from the reader.
 	GetPost(context.Context, *GetPostRequest) (*GetPostResponse, error)
+	// GetUnseenCount counts the posts of a home feed that the user has not seen, as a
+	// badge shows it.
+	GetUnseenCount(context.Context, *GetUnseenCountRequest) (*GetUnseenCountResponse, error)
+	// MarkSeen moves the read position of a home feed forward, on every device of the
+	// user. It is idempotent; a mark that is not ahead of the position changes nothing.
+	MarkSeen(context.Context, *MarkSeenRequest) (*MarkSeenResponse, error)
 	mustEmbedUnimplementedFeedServiceServer()
 }
 
@@ -110,6 +144,12 @@ func (UnimplementedFeedServiceServer) GetAuthorFeed(context.Context, *GetAuthorF
 }
 func (UnimplementedFeedServiceServer) GetPost(context.Context, *GetPostRequest) (*GetPostResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPost not implemented")
+}
+func (UnimplementedFeedServiceServer) GetUnseenCount(context.Context, *GetUnseenCountRequest) (*GetUnseenCountResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetUnseenCount not implemented")
+}
+func (UnimplementedFeedServiceServer) MarkSeen(context.Context, *MarkSeenRequest) (*MarkSeenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MarkSeen not implemented")
 }
 func (UnimplementedFeedServiceServer) mustEmbedUnimplementedFeedServiceServer() {}
 func (UnimplementedFeedServiceServer) testEmbeddedByValue()                     {}
@@ -186,6 +226,42 @@ func _FeedService_GetPost_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FeedService_GetUnseenCount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetUnseenCountRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FeedServiceServer).GetUnseenCount(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FeedService_GetUnseenCount_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FeedServiceServer).GetUnseenCount(ctx, req.(*GetUnseenCountRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FeedService_MarkSeen_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MarkSeenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FeedServiceServer).MarkSeen(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FeedService_MarkSeen_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FeedServiceServer).MarkSeen(ctx, req.(*MarkSeenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // FeedService_ServiceDesc is the grpc.ServiceDesc for FeedService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -204,6 +280,14 @@ var FeedService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetPost",
 			Handler:    _FeedService_GetPost_Handler,
+		},
+		{
+			MethodName: "GetUnseenCount",
+			Handler:    _FeedService_GetUnseenCount_Handler,
+		},
+		{
+			MethodName: "MarkSeen",
+			Handler:    _FeedService_MarkSeen_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
