@@ -426,7 +426,7 @@ func (s *system) Flush(*rapid.T) {
 		return
 	}
 	s.scroll = nil
-	s.w.raw.FlushAll(s.t.Context())
+	s.must(s.w.flush(s.t.Context()), "flush")
 	for _, part := range s.keys {
 		part.next, part.done = 0, 0
 		for _, d := range part.log {
@@ -553,7 +553,9 @@ func checkProperty(t *testing.T, w *world) {
 	cfg := Config{Cap: 12, Slack: 2, PipelineSize: 2}
 	processes := []*process{w.process(t, cfg), w.process(t, cfg)}
 	rapid.Check(t, func(rt *rapid.T) {
-		w.raw.FlushAll(context.Background())
+		if err := w.flush(context.Background()); err != nil {
+			rt.Fatal(err)
+		}
 		s := &system{t: rt, w: w, keys: map[string]*partition{}, model: newModel(), users: propertyUsers, processes: processes}
 		for _, p := range processes {
 			p.tap.disarm()
@@ -589,6 +591,10 @@ func TestPropertyFeedsEqualTheModel(t *testing.T) {
 	})
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
-		checkProperty(t, newWorld(t, testenv.Redis(t)))
+		checkProperty(t, newWorld(t, single(testenv.Redis(t))))
+	})
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		checkProperty(t, newClusterWorld(t))
 	})
 }

@@ -1,12 +1,15 @@
 package feed
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/proto"
 
 	"activityfeed/internal/event"
@@ -200,7 +203,17 @@ func (p *process) wantHomes(t testing.TB) {
 func (w *world) dump(t testing.TB) map[string]string {
 	t.Helper()
 	ctx, all := t.Context(), map[string]string{}
-	for _, key := range w.raw.Keys(ctx, "*").Val() {
+	var mu sync.Mutex
+	var keys []string
+	if err := w.everyNode(ctx, func(ctx context.Context, node *redis.Client) error {
+		mu.Lock()
+		defer mu.Unlock()
+		keys = append(keys, node.Keys(ctx, "*").Val()...)
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range keys {
 		switch kind := w.raw.Type(ctx, key).Val(); kind {
 		case "list":
 			all[key] = strings.Join(w.raw.LRange(ctx, key, 0, -1).Val(), " ")

@@ -48,16 +48,17 @@ func (c *clock) advance(d time.Duration) {
 
 // world is one Redis, a clock and a source of ids; processes live in it.
 type world struct {
-	addr  string
+	// dial opens a connection of a process; it closes with the test.
+	dial  func(t testing.TB) redis.UniversalClient
 	clock *clock
 	ids   *event.IDs
-	raw   *redis.Client // sees no tap
+	raw   redis.UniversalClient // sees no tap
 }
 
 // smallConfig makes lists short, so that tests reach their ends.
 func smallConfig() Config { return Config{Cap: 8, Slack: 2, PipelineSize: 3} }
 
-// onEngines runs a test over miniredis and over a real Redis.
+// onEngines runs a test over miniredis, a real Redis and a Redis Cluster.
 func onEngines(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
 	t.Run("miniredis", func(t *testing.T) {
@@ -66,19 +67,33 @@ func onEngines(t *testing.T, test func(t *testing.T, w *world)) {
 	})
 	t.Run("redis", func(t *testing.T) {
 		t.Parallel()
-		test(t, newWorld(t, testenv.Redis(t)))
+		test(t, newWorld(t, single(testenv.Redis(t))))
+	})
+	t.Run("cluster", func(t *testing.T) {
+		t.Parallel()
+		test(t, newClusterWorld(t))
 	})
 }
 
 func newMiniWorld(t testing.TB) *world {
 	mini := testenv.MiniRedis(t)
-	w := newWorld(t, mini.Addr())
+	w := newWorld(t, single(mini.Addr()))
 	w.clock.mini = mini
 	return w
 }
 
-func newWorld(t testing.TB, addr string) *world {
-	w := &world{addr: addr, clock: newClock()}
+// newClusterWorld takes the cluster that the tests of this package share.
+func newClusterWorld(t testing.TB) *world {
+	client := testenv.SharedRedisCluster(t)
+	return newWorld(t, func(t testing.TB) redis.UniversalClient {
+		own := redis.NewClusterClient(client.Options())
+		t.Cleanup(func() { own.Close() })
+		return own
+	})
+}
+
+func newWorld(t testing.TB, dial func(testing.TB) redis.UniversalClient) *world {
+	w := &world{dial: dial, clock: newClock()}
 	var err error
 	if w.ids, err = event.NewIDs(1, w.clock.Now); err != nil {
 		t.Fatal(err)
@@ -87,10 +102,26 @@ func newWorld(t testing.TB, addr string) *world {
 	return w
 }
 
-func (w *world) dial(t testing.TB) *redis.Client {
-	client := redis.NewClient(&redis.Options{Addr: w.addr, ContextTimeoutEnabled: true, MaxRetries: -1})
-	t.Cleanup(func() { client.Close() })
-	return client
+// single dials one Redis.
+func single(addr string) func(testing.TB) redis.UniversalClient {
+	return func(t testing.TB) redis.UniversalClient {
+		client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1})
+		t.Cleanup(func() { client.Close() })
+		return client
+	}
+}
+
+// everyNode runs a command on the Redis, or on all masters of the cluster.
+func (w *world) everyNode(ctx context.Context, do func(ctx context.Context, node *redis.Client) error) error {
+	if cluster, ok := w.raw.(*redis.ClusterClient); ok {
+		return cluster.ForEachMaster(ctx, do)
+	}
+	return do(ctx, w.raw.(*redis.Client))
+}
+
+// flush empties Redis.
+func (w *world) flush(ctx context.Context) error {
+	return w.everyNode(ctx, func(ctx context.Context, node *redis.Client) error { return node.FlushAll(ctx).Err() })
 }
 
 // process is a feed in the world, with its own connection and memory.
@@ -99,7 +130,7 @@ type process struct {
 
 	w      *world
 	tap    *tap
-	client *redis.Client
+	client redis.UniversalClient
 	api    *feedService
 }
 

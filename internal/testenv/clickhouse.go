@@ -28,13 +28,14 @@ var shared struct {
 	err   error
 }
 
-// Main runs the tests of a package that uses [ClickHouse] and ends the shared
-// engine after them. It is all that TestMain does:
+// Main runs the tests of a package that uses [ClickHouse] or [SharedRedisCluster]
+// and ends the shared engines after them. It is all that TestMain does:
 // os.Exit(testenv.Main(m)).
 func Main(m *testing.M) int {
 	embedded.RunChild() // in a child this never returns
 	shared.main = true
 	code := m.Run()
+	closeSharedCluster()
 	if shared.ch != nil {
 		_ = shared.ch.Close()
 	}

@@ -2,7 +2,7 @@
 // skips them with the reason. With CI=true in the environment a skip is a
 // failure: there everything has to be present.
 //
-// A package whose tests call [ClickHouse] has
+// A package whose tests call [ClickHouse] or [SharedRedisCluster] has
 //
 //	func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 //

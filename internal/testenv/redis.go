@@ -36,7 +36,7 @@ func RedisServer(t testing.TB, cfg embedded.RedisConfig) *embedded.Redis {
 		cfg.Binary = "redis-server"
 	}
 	if _, err := exec.LookPath(cfg.Binary); err != nil {
-		need(t, "redis-server", "run `make redis`, or install it")
+		need(t, cfg.Binary, "run `make redis`, or install it")
 	}
 	if cfg.Dir == "" {
 		cfg.Dir = t.TempDir()

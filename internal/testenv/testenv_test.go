@@ -45,3 +45,17 @@ func TestSharedData(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestRedisClusterSurvivesALostMaster(t *testing.T) {
+	t.Parallel()
+	cluster := testenv.RedisCluster(t, 3, 1)
+	client := cluster.Client(t)
+	if err := client.Set(t.Context(), "{ann}", "1", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	cluster.KillMaster(t, "{ann}")
+	cluster.AwaitMaster(t)
+	if err := cluster.Client(t).Set(t.Context(), "{ann}", "2", 0).Err(); err != nil {
+		t.Errorf("write after the failover: %v", err)
+	}
+}
