@@ -4,9 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"os"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,7 +14,6 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"activityfeed/internal/embedded"
 	"activityfeed/internal/event"
 	"activityfeed/internal/testenv"
 	pb "activityfeed/proto/activityfeed/v1"
@@ -31,7 +28,7 @@ func TestMain(m *testing.M) {
 }
 
 // onEveryRedis runs a test against the in-memory stand-in, a real Redis, and a
-// real Redis in cluster mode, which refuses commands across hash tags.
+// Redis Cluster, which refuses commands across hash slots.
 func onEveryRedis(t *testing.T, test func(t *testing.T, client redis.UniversalClient)) {
 	t.Helper()
 	for name, open := range map[string]func(t testing.TB) redis.UniversalClient{
@@ -58,30 +55,10 @@ func dial(t testing.TB, addr string) redis.UniversalClient {
 	return client
 }
 
-// clusterRedis is a cluster of one node with all slots.
+// clusterRedis takes the cluster that the tests of this package share.
 func clusterRedis(t testing.TB) redis.UniversalClient {
 	t.Helper()
-	// The default bus port, 10,000 above the other one, may not exist.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	bus := l.Addr().(*net.TCPAddr).Port
-	l.Close()
-	server := testenv.RedisServer(t, embedded.RedisConfig{NoPersist: true, Settings: map[string]string{
-		"cluster-enabled": "yes", "cluster-port": fmt.Sprint(bus),
-	}})
-	node := dial(t, server.Addr())
-	if err := node.Do(t.Context(), "cluster", "addslotsrange", 0, 16383).Err(); err != nil {
-		t.Fatal(err)
-	}
-	await(t, "the cluster to be ready", func() bool {
-		info, _ := node.Do(t.Context(), "cluster", "info").Text()
-		return strings.Contains(info, "cluster_state:ok")
-	})
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{server.Addr()}, ContextTimeoutEnabled: true})
-	t.Cleanup(func() { client.Close() })
-	return client
+	return testenv.SharedRedisCluster(t)
 }
 
 // await polls what another process decides; everything of ours gives signals.

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -76,7 +75,7 @@ func SharedRedisCluster(t testing.TB) *redis.ClusterClient {
 	needRedisServer(t)
 	s := &sharedCluster
 	s.start.Do(func() {
-		if s.dir, s.err = os.MkdirTemp("", "activityfeed-cluster-"); s.err == nil {
+		if s.dir, s.err = os.MkdirTemp("", "activityfeed-cluster-"); s.err == nil { //nolint:usetesting // it outlives the test
 			// It outlives the test that starts it, so it cannot log to that test.
 			log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 			s.c, s.err = startCluster(context.Background(), s.dir, 3, 0, log)
@@ -154,33 +153,46 @@ func (c *Cluster) AwaitMaster(t testing.TB) {
 
 // failedOver: the node knows a living master of every slot.
 func (c *Cluster) failedOver(ctx context.Context, n *clusterNode) bool {
-	ranges, err := n.client.ClusterSlots(ctx).Result()
-	if err != nil || !covered(ctx, n) {
-		return false
-	}
-	alive := c.alive()
-	for _, r := range ranges {
-		if !slices.ContainsFunc(alive, func(n *clusterNode) bool { return n.Addr() == r.Nodes[0].Addr }) {
+	shards := n.shards(ctx)
+	for _, shard := range shards {
+		if len(shard.Slots) > 0 && c.serving(shard) == nil {
 			return false
 		}
 	}
-	return true
+	return len(shards) > 0 && covered(ctx, n)
+}
+
+// serving returns the living master of a shard, nil if there is none.
+func (c *Cluster) serving(shard redis.ClusterShard) *clusterNode {
+	for _, node := range shard.Nodes {
+		for _, n := range c.alive() {
+			if node.Role == "master" && n.Addr() == net.JoinHostPort(node.IP, strconv.FormatInt(node.Port, 10)) {
+				return n
+			}
+		}
+	}
+	return nil
+}
+
+// shards returns what the node knows of the cluster, nothing if it does not say.
+func (n *clusterNode) shards(ctx context.Context) []redis.ClusterShard {
+	shards, err := n.client.ClusterShards(ctx).Result()
+	if err != nil {
+		return nil
+	}
+	return shards
 }
 
 // master returns the node that serves a key.
 func (c *Cluster) master(ctx context.Context, key string) (*clusterNode, error) {
-	asked := c.alive()[0].client
-	slot, err := asked.ClusterKeySlot(ctx, key).Result()
+	asked := c.alive()[0]
+	slot, err := asked.client.ClusterKeySlot(ctx, key).Result()
 	if err != nil {
 		return nil, err
 	}
-	ranges, err := asked.ClusterSlots(ctx).Result()
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range ranges {
-		for _, n := range c.nodes {
-			if int64(r.Start) <= slot && slot <= int64(r.End) && r.Nodes[0].Addr == n.Addr() {
+	for _, shard := range asked.shards(ctx) {
+		for _, r := range shard.Slots {
+			if n := c.serving(shard); r.Start <= slot && slot <= r.End && n != nil {
 				return n, nil
 			}
 		}
