@@ -13,6 +13,7 @@ import (
 // benchCmd measures this system beside its ceilings, on engines of its own.
 type benchCmd struct {
 	Fanout     benchFanoutCmd     `cmd:"" help:"Deliveries a second from the log to the feeds, beside redis-benchmark and beside ZADD."`
+	Read       benchReadCmd       `cmd:"" help:"Pages of a warm home feed a second, beside a bare gRPC method."`
 	Subscriber benchSubscriberCmd `cmd:"" help:"Messages a second with handlers of 1 ms, beside watermill-kafka."`
 }
 
@@ -25,6 +26,20 @@ type benchFanoutCmd struct {
 func (c *benchFanoutCmd) Run(ctx context.Context, con *console) error {
 	return measure(ctx, con, roleSet{roleFeed}, func(e *engines, log *slog.Logger) (bench.Result, error) {
 		return bench.Fanout(ctx, con.out, bench.FanoutConfig{
+			Brokers: e.brokers, RedisAddr: e.endpoints.Redis[0], Users: c.Users, Posts: c.Posts,
+		}, log)
+	})
+}
+
+type benchReadCmd struct {
+	Users int `default:"2000" help:"Readers, who are the authors as well."`
+	Posts int `default:"20000" help:"Posts of all authors together."`
+}
+
+// Run prints the table and the ratio.
+func (c *benchReadCmd) Run(ctx context.Context, con *console) error {
+	return measure(ctx, con, roleSet{roleFeed}, func(e *engines, log *slog.Logger) (bench.Result, error) {
+		return bench.Read(ctx, con.out, bench.ReadConfig{
 			Brokers: e.brokers, RedisAddr: e.endpoints.Redis[0], Users: c.Users, Posts: c.Posts,
 		}, log)
 	})

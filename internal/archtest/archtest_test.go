@@ -46,7 +46,7 @@ var allowed = map[string][]string{
 	"internal/load":                {"proto/activityfeed/v1", "internal/event", "internal/load/longrun"},
 	"internal/load/longrun":        {},
 	"internal/audit":               {"proto/activityfeed/v1", "internal/event", "internal/load/longrun", "internal/record"},
-	"internal/bench":               {"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record", "internal/kafka", "feed", "analytics", "notify", "internal/load/longrun"},
+	"internal/bench":               {"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record", "internal/kafka", "internal/rpc", "feed", "analytics", "notify", "internal/load/longrun"},
 	"internal/testenv":             {"internal/embedded"},
 	"internal/testenv/apachekafka": {},
 	"internal/archtest":            {},

@@ -13,7 +13,7 @@ func TestFanoutMeasures(t *testing.T) {
 	redis := testenv.Redis(t)
 	cfg := bench.FanoutConfig{
 		Brokers: testenv.Kafka(t), RedisAddr: redis,
-		Users: 400, Posts: 300, Audience: 30, Entries: 100, SortedSets: 50,
+		Users: 400, Posts: 300, Audience: 30, Entries: 100,
 	}
 	var out strings.Builder
 	result, err := bench.Fanout(t.Context(), &out, cfg, testenv.Logger(t))

