@@ -24,6 +24,14 @@ type Config struct {
 	// anything older may still be on its way. Default 30 days.
 	TombstoneTTL time.Duration `default:"720h" help:"How long deletes and unfollows are remembered against late events."`
 
+	// LargeAuthor is above how many followers an author's posts are not pushed into
+	// their feeds but merged when these are read. Default 10,000; negative means
+	// never.
+	LargeAuthor int `default:"10000" help:"Followers above which an author's posts are merged at read; negative: none."`
+	// SmallAuthor is below how many followers such an author's posts are pushed
+	// again. Default 80 % of LargeAuthor.
+	SmallAuthor int `default:"0" help:"Followers below which a large author's posts are pushed again; 0 means 80 % of the above."`
+
 	// RedisTimeout bounds every call to Redis, at most 10 s. Default 3 s.
 	RedisTimeout time.Duration `default:"3s" help:"Deadline of one call to Redis."`
 	// Pipelines is how many pipelines of the write side are under way at once in
@@ -64,6 +72,8 @@ func (c Config) withDefaults() Config {
 	c.Slack = cmp.Or(c.Slack, max(1, c.Cap/10))
 	c.ColdAfter = cmp.Or(c.ColdAfter, 30*24*time.Hour)
 	c.TombstoneTTL = cmp.Or(c.TombstoneTTL, 30*24*time.Hour)
+	c.LargeAuthor = cmp.Or(c.LargeAuthor, 10_000)
+	c.SmallAuthor = cmp.Or(c.SmallAuthor, max(1, c.LargeAuthor-c.LargeAuthor/5))
 	c.RedisTimeout = cmp.Or(c.RedisTimeout, 3*time.Second)
 	c.Pipelines = cmp.Or(c.Pipelines, 4)
 	c.PipelineSize = cmp.Or(c.PipelineSize, 500)
@@ -89,6 +99,9 @@ func (c Config) Validate() error {
 	if c.Cap < 0 || c.Cap > maxCap {
 		errs = append(errs, fmt.Errorf("feed: Cap is %d, not in 0..%d", c.Cap, maxCap))
 	}
+	if d := c.withDefaults(); d.LargeAuthor > 0 && d.SmallAuthor > d.LargeAuthor {
+		errs = append(errs, fmt.Errorf("feed: SmallAuthor is %d, above LargeAuthor, %d", d.SmallAuthor, d.LargeAuthor))
+	}
 	for _, f := range []struct {
 		name  string
 		value int64
@@ -96,6 +109,7 @@ func (c Config) Validate() error {
 		{"Slack", int64(c.Slack)},
 		{"ColdAfter", int64(c.ColdAfter)},
 		{"TombstoneTTL", int64(c.TombstoneTTL)},
+		{"SmallAuthor", int64(c.SmallAuthor)},
 		{"RedisTimeout", int64(c.RedisTimeout)},
 		{"Pipelines", int64(c.Pipelines)},
 		{"PipelineSize", int64(c.PipelineSize)},

@@ -56,6 +56,43 @@
 // must keep their clocks: beyond that, and in feeds with many posts at once, such a
 // post can be missing from the first pages.
 //
+// # Large authors
+//
+// The posts of an author with more than [Config.LargeAuthor] followers are pushed
+// into nobody's list but their own; whoever reads merges the author's list. It must
+// be known of each list which authors that concerns. So a list has marks, a SET
+// beside it under the same hash tag, which comes with the list in one call: a reader
+// who follows no large author pays a look at a key that is not there, the others one
+// round trip for all large authors together, as bounded as their number. A set of all
+// large authors in each reader's memory would be stale for a while, and to find out
+// which of ten thousand the reader follows costs more than marks; asking for the
+// followees' states at each read costs as much as having no list.
+//
+// An author is pushed, turning or large; the state is the first letter of the
+// generation of their followers, which is read with each post anyway. Reading an
+// author's list is always right, as it holds every post, and so is a needless push,
+// as repeats are dropped. So all that must hold is:
+//
+//		while an author is large, each list of a follower has the author's mark
+//
+//	  - A post that finds its author above the bound says "turning", marks the lists
+//	    of all followers, says "large", and is the first that is not pushed. A failure
+//	    anywhere leaves "turning"; the post comes again and begins anew.
+//	  - A feed that is built meanwhile puts its marker into the list first and asks for
+//	    the states then: either it sees that the author is turning, or its marker is
+//	    there to be marked. Feeds without a list need no mark.
+//	  - A follow drops the follower's list. One that comes from another lane while the
+//	    lists are marked changes the generation, and "large" is only put in the place
+//	    of the very "turning" that this post has put: then the author stays turning,
+//	    which is pushed, until the next post. The same stops a process that hung.
+//	  - A large author with fewer than [Config.SmallAuthor] followers is pushed from
+//	    the next post on, and that is all. The lists lack what was not pushed; they
+//	    keep their marks until they are built anew, which happens when something is
+//	    followed or unfollowed, or within a tenth of [Config.ColdAfter].
+//
+// Marks only ever come to a list that lives and go with it, so no late command can
+// take one away that is needed.
+//
 // # Why it is as it is
 //
 //   - Edges have versions (the event's id), so a fact that comes late, from the

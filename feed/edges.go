@@ -59,7 +59,8 @@ func (s *redisStore) linkSide(ctx context.Context, rel relation, user, other str
 // must be kept before: a build that runs meanwhile sees the new edge, or loses
 // its marker to this.
 func (s *redisStore) drop(ctx context.Context, user string) error {
-	return redisfault.Of(s.writes.do(ctx, redis.NewIntCmd(ctx, "del", feedKey(user))), "drop feed of %s", user)
+	cmd := redis.NewIntCmd(ctx, "del", feedKey(user), pulledKey(user))
+	return redisfault.Of(s.writes.do(ctx, cmd), "drop feed of %s", user)
 }
 
 // view is what a reader may see of some authors.
@@ -107,8 +108,8 @@ func (v view) home(user, author string) bool {
 	return author == user || v.followed[author] && !v.muted[author] && !v.blocked[author]
 }
 
-// sources returns the authors of whom a home feed is made, as it is now: the
-// followees who are not hidden, and the user.
+// sources returns the authors of whom a home feed is made, as it is now: the user,
+// then the followees who are not hidden.
 func (s *redisStore) sources(ctx context.Context, user string) ([]string, error) {
 	relations := []relation{following, mutes, blocks, blockedBy}
 	cmds := make([]*redis.StringSliceCmd, len(relations))

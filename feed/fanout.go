@@ -52,7 +52,11 @@ func (s *redisStore) publish(ctx context.Context, photo *pb.Photo, again bool) (
 			return 0, s.unlist(ctx, author, id)
 		}
 	}
-	for pushes, err := range s.audience(ctx, author, int(size.Val()), generation.Val()) {
+	reach, members, err := s.reach(ctx, author, int(size.Val()), generation.Val())
+	if err != nil {
+		return 0, err
+	}
+	for pushes, err := range s.audience(ctx, author, reach, members) {
 		if err != nil {
 			return delivered, err
 		}

@@ -12,6 +12,11 @@ import "activityfeed/internal/event"
 // marker (see [markerPrefix]).
 func feedKey(user string) string { return "feed:{" + user + "}" }
 
+// pulledKey is the SET of the authors whose posts are not pushed into a home feed:
+// readers of its list must merge theirs. It means nothing without the list. It has
+// no expiry, so that a Redis that evicts keys that have one takes the list first.
+func pulledKey(user string) string { return "pulled:{" + user + "}" }
+
 // authorKey is the LIST of all post ids of an author, newest first, sorted, each
 // once.
 func authorKey(user string) string { return "author:{" + user + "}" }
@@ -43,7 +48,8 @@ func (r relation) goneKey(user string) string { return "un" + string(r) + ":{" +
 
 const (
 	// generationField is the entry of a followers hash that changes with every
-	// change of its members. It is no user id.
+	// change of its members; it begins with the author's state, see large.go. It is
+	// no user id.
 	generationField = "#"
 	// sentinel is the last entry of a list that reaches the beginning of history.
 	// It sorts below every id, and a trim takes it off by itself.

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"errors"
+	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -19,6 +20,11 @@ type metrics struct {
 	pulls         prometheus.Counter
 	hydrateMisses prometheus.Counter
 	staleEdges    prometheus.Counter
+	turns         *prometheus.CounterVec
+	large         *largeAuthors
+	largePosts    prometheus.Counter
+	mergedReads   prometheus.Counter
+	mergedAuthors prometheus.Counter
 	ignored       *prometheus.CounterVec
 }
 
@@ -47,11 +53,55 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		pulls:         counter("pulls_total", "Parts of home feeds read from the authors' lists: older than the list, or while it was built."),
 		hydrateMisses: counter("hydrate_misses_total", "Ids in a feed without a body. Steady growth means that Redis lost keys."),
 		staleEdges:    counter("stale_edges_total", "Sides of follows, blocks and mutes that came after a newer fact about them."),
+		turns: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "large_author_turns_total",
+			Help: "Authors whose posts are no longer pushed but merged at read, or pushed again, by which.",
+		}, []string{"to"})),
+		large: &largeAuthors{
+			seen: map[string]bool{},
+			number: register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+				Name: prefix + "large_authors",
+				Help: "Authors whose posts were left to be merged at read by this process since it started.",
+			})),
+		},
+		largePosts:    counter("large_author_posts_total", "Posts that were not pushed, as their author has too many followers."),
+		mergedReads:   counter("merged_reads_total", "Parts of stored home feeds that were merged with the lists of large authors."),
+		mergedAuthors: counter("merged_authors_total", "Lists of large authors that these reads merged."),
 		ignored: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "ignored_total",
 			Help: "Events that were acked without effect, by reason: unknown type, foreign delete.",
 		}, []string{"reason"})),
 	}
+}
+
+// merged counts a read that merges the lists of so many large authors.
+func (m *metrics) merged(authors int) {
+	if authors > 0 {
+		m.mergedReads.Inc()
+		m.mergedAuthors.Add(float64(authors))
+	}
+}
+
+// largeAuthors tells apart the large authors that this process has met. There are
+// few of them.
+type largeAuthors struct {
+	number prometheus.Gauge
+	mu     sync.Mutex
+	seen   map[string]bool
+}
+
+func (l *largeAuthors) add(author string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.seen[author] = true
+	l.number.Set(float64(len(l.seen)))
+}
+
+func (l *largeAuthors) remove(author string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.seen, author)
+	l.number.Set(float64(len(l.seen)))
 }
 
 // register returns the collector that reg already has under this name, or c. A

@@ -22,10 +22,27 @@ type stream struct {
 	ended  bool       // the list has no more
 }
 
+// part is what is known of a list of posts below a cursor.
+type part struct {
+	ids []event.ID // newest first, each once
+	// floor is how far down they are complete; end says that there are no more.
+	floor event.ID
+	end   bool
+}
+
 // newest merges the lists of authors and returns the newest ids below cursor,
 // want at most; end says that there are no more. It is what a home feed is by
 // definition: the stored list only saves this work.
 func (s *redisStore) newest(ctx context.Context, authors []string, cursor event.ID, want int) (ids []event.ID, end bool, err error) {
+	return s.merge(ctx, part{end: true}, authors, cursor, want)
+}
+
+// merge does so with what a stored list has of other authors. It returns at least
+// one id unless there are no more, if known has.
+func (s *redisStore) merge(ctx context.Context, known part, authors []string, cursor event.ID, want int) (ids []event.ID, end bool, err error) {
+	if len(authors) == 0 {
+		return known.ids[:min(want, len(known.ids))], known.end && len(known.ids) <= want, nil
+	}
 	// Of many authors, each has only a few posts among the newest; who has more
 	// is asked again, for twice as many.
 	batch := min(want+1, 4+2*want/max(1, len(authors)))
@@ -37,18 +54,18 @@ func (s *redisStore) newest(ctx context.Context, authors []string, cursor event.
 		if err := s.extend(ctx, open, cursor); err != nil {
 			return nil, false, err
 		}
-		ids = ids[:0]
+		ids = append(ids[:0], known.ids...)
 		for _, st := range streams {
 			ids = append(ids, st.ids...)
 		}
 		ids = sortedUnique(ids)
 		// A stream matters while what it did not show yet could be among the first.
-		var last event.ID
+		last := known.floor
 		if len(ids) >= want {
-			last = ids[want-1]
+			last = max(last, ids[want-1])
 		}
 		open = open[:0:0]
-		end = len(ids) <= want
+		end = known.end && len(ids) <= want
 		for _, st := range streams {
 			if st.ended {
 				continue
@@ -58,6 +75,9 @@ func (s *redisStore) newest(ctx context.Context, authors []string, cursor event.
 				open = append(open, st)
 			}
 		}
+	}
+	if i := slices.IndexFunc(ids, func(id event.ID) bool { return id < known.floor }); i >= 0 {
+		ids = ids[:i]
 	}
 	return ids[:min(want, len(ids))], end, nil
 }

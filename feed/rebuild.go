@@ -42,10 +42,11 @@ func (s *redisStore) build(ctx context.Context, user string) error {
 // buildOnce puts a marker, reads the followees, then their lists, and writes the
 // result where the marker still is. So whatever happens meanwhile is in it: a
 // post is in its author's list by then, or lands before the marker; a follow is
-// among the followees, or takes the marker away. A builder that dies leaves a
-// marker that expires. settled says that there is nothing left to do here.
+// among the followees, or takes the marker away; an author who becomes large is
+// known as such or marks the feed. A builder that dies leaves a marker that
+// expires. settled says that there is nothing left to do here.
 func (s *redisStore) buildOnce(ctx context.Context, user string) (settled bool, err error) {
-	feed := []string{feedKey(user)}
+	feed := []string{feedKey(user), pulledKey(user)}
 	marker := markerPrefix + rand.Text()
 	begin := beginScript.integer(ctx, feed, marker, s.cfg.RebuildTimeout.Milliseconds())
 	if err := s.exec(ctx, []redis.Cmder{begin}); err != nil {
@@ -58,12 +59,20 @@ func (s *redisStore) buildOnce(ctx context.Context, user string) (settled bool, 
 	if err != nil {
 		return false, err
 	}
-	ids, end, err := s.newest(ctx, authors, noCursor, s.cfg.Cap)
+	// The user, who is the first, gets their own posts pushed however large they are.
+	pushing, pulled, err := s.split(ctx, authors[1:])
 	if err != nil {
 		return false, err
 	}
-	argv := make([]any, 0, 4+len(ids))
-	argv = append(argv, marker, s.cfg.Cap, s.cfg.ColdAfter.Milliseconds())
+	ids, end, err := s.newest(ctx, append(pushing, user), noCursor, s.cfg.Cap)
+	if err != nil {
+		return false, err
+	}
+	argv := make([]any, 0, 5+len(pulled)+len(ids))
+	argv = append(argv, marker, s.cfg.Cap, s.cfg.ColdAfter.Milliseconds(), len(pulled))
+	for _, author := range pulled {
+		argv = append(argv, author)
+	}
 	for _, id := range ids {
 		argv = append(argv, id.String())
 	}

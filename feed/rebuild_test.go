@@ -17,6 +17,7 @@ const (
 	callRead = iota + 1
 	callBegin
 	callSources
+	callStates
 	callLists
 	callInstall
 )

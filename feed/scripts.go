@@ -33,6 +33,10 @@ var (
 	installSource string
 	//go:embed lua/see.lua
 	seeSource string
+	//go:embed lua/mark.lua
+	markSource string
+	//go:embed lua/turn.lua
+	turnSource string
 
 	linkScript    = newScript(linkSource)
 	keepScript    = newScript(keepSource)
@@ -44,10 +48,13 @@ var (
 	beginScript   = newScript(beginSource)
 	installScript = newScript(installSource)
 	seeScript     = newScript(seeSource)
+	markScript    = newScript(markSource)
+	turnScript    = newScript(turnSource)
 
 	allScripts = []script{
 		linkScript, keepScript, deleteScript, authorScript, pushScript,
 		readScript, olderScript, beginScript, installScript, seeScript,
+		markScript, turnScript,
 	}
 )
 

@@ -50,12 +50,12 @@ func TestEntriesAreKeptAsIntegers(t *testing.T) {
 			ids[i] = w.ids.Next()
 		}
 		slices.Reverse(ids)
-		argv := []any{"B1", 800, 1000000}
+		argv := []any{"B1", 800, 1000000, 0}
 		for _, id := range ids {
 			argv = append(argv, id.String())
 		}
 		w.raw.RPush(t.Context(), feedKey("bob"), "B1")
-		cmd := installScript.integer(t.Context(), []string{feedKey("bob")}, argv...)
+		cmd := installScript.integer(t.Context(), []string{feedKey("bob"), pulledKey("bob")}, argv...)
 		if err := p.store.writes.do(t.Context(), cmd); err != nil || cmd.Val() != 1 {
 			t.Fatalf("install = %d, %v", cmd.Val(), err)
 		}
@@ -221,6 +221,8 @@ func (w *world) dump(t testing.TB) map[string]string {
 			entries := w.raw.HGetAll(ctx, key).Val()
 			delete(entries, generationField)
 			all[key] = fmt.Sprint(entries)
+		case "set":
+			all[key] = strings.Join(slices.Sorted(slices.Values(w.raw.SMembers(ctx, key).Val())), " ")
 		default:
 			all[key] = w.raw.Get(ctx, key).Val()
 		}

@@ -25,6 +25,8 @@ type window struct {
 	// entries are the ids that were read, as they lie: nearly sorted, perhaps with
 	// repeats.
 	entries []event.ID
+	// pulled are the authors whose posts are not pushed into the list.
+	pulled []string
 	// atEnd says that the part reaches the end of the list.
 	atEnd bool
 	// expires is how long the list has to live.
@@ -66,14 +68,10 @@ func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, wan
 		if cursor == noCursor {
 			s.keepWarm(ctx, user, w)
 		}
-		ids, end := w.below(cursor)
-		switch {
-		case len(ids) > want:
-			return ids[:want], false, nil
-		case len(ids) == want || end:
-			return ids, end, nil
-		case w.atEnd && len(ids) > 0:
-			return ids, false, nil
+		stored := w.below(cursor)
+		if len(stored.ids) >= want || stored.end || w.atEnd && len(stored.ids) > 0 {
+			s.metrics.merged(len(w.pulled))
+			return s.merge(ctx, stored, w.pulled, cursor, want)
 		}
 		if w.atEnd {
 			break
@@ -88,25 +86,25 @@ func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, wan
 	return s.newest(ctx, authors, cursor, want)
 }
 
-// below returns the ids of the window below cursor that are sure to be complete,
-// sorted; end says that nothing is older.
+// below returns what the window has below cursor, as far as it is sure to be
+// complete but for the posts of the pulled authors.
 //
 // An entry can lie in front of a newer one, but only of one that is newer by less
 // than the disorder; doc.go has the proof. So whatever lies deeper in the list, or
 // was cut off, is older than any entry that was read plus the disorder. Of the last
 // three the newest is taken, in case a push that hung in a connection landed there.
-func (w window) below(cursor event.ID) (ids []event.ID, end bool) {
-	end = w.state == whole && w.atEnd
-	var floor event.ID
-	if n := len(w.entries); !end && n > 0 {
-		floor = shift(slices.Max(w.entries[max(0, n-3):]), disorder)
+func (w window) below(cursor event.ID) part {
+	p := part{end: w.state == whole && w.atEnd}
+	if n := len(w.entries); !p.end && n > 0 {
+		p.floor = shift(slices.Max(w.entries[max(0, n-3):]), disorder)
 	}
 	for _, id := range w.entries {
-		if id >= floor && (cursor == noCursor || id < cursor) {
-			ids = append(ids, id)
+		if id >= p.floor && (cursor == noCursor || id < cursor) {
+			p.ids = append(p.ids, id)
 		}
 	}
-	return sortedUnique(ids), end
+	p.ids = sortedUnique(p.ids)
+	return p
 }
 
 // read reads count entries of a stored feed, from the head or from a place that
@@ -116,7 +114,7 @@ func (s *redisStore) read(ctx context.Context, user string, cursor event.ID, cou
 	if cursor != noCursor {
 		bound = shift(cursor, disorder).String()
 	}
-	cmd := readScript.list(ctx, []string{feedKey(user)}, bound, count)
+	cmd := readScript.list(ctx, []string{feedKey(user), pulledKey(user)}, bound, count)
 	if err := s.exec(ctx, []redis.Cmder{cmd}); err != nil {
 		return window{}, redisfault.Of(err, "read feed of %s", user)
 	}
@@ -124,11 +122,15 @@ func (s *redisStore) read(ctx context.Context, user string, cursor event.ID, cou
 }
 
 func parseWindow(reply []string) window {
-	if len(reply) < 3 {
+	if len(reply) < 4 {
 		return window{state: cold}
 	}
-	last, ttl, atEnd, entries := reply[0], reply[1], reply[2], reply[3:]
-	w := window{state: partial, atEnd: atEnd == "1", entries: make([]event.ID, 0, len(entries))}
+	last, ttl, atEnd, entries := reply[0], reply[1], reply[2], reply[4:]
+	w := window{state: partial, atEnd: atEnd == "1"}
+	if n, err := strconv.Atoi(reply[3]); err == nil && n > 0 {
+		w.pulled, entries = entries[:n], entries[n:]
+	}
+	w.entries = make([]event.ID, 0, len(entries))
 	switch {
 	case last == sentinel:
 		w.state = whole
@@ -147,10 +149,15 @@ func parseWindow(reply []string) window {
 	return w
 }
 
-// keepWarm puts the expiry of a feed off that is being read. A tenth of the time
-// must have passed first: a write for each read would double the cost of reading.
+// keepWarm puts the expiry of a feed off that is being read, or makes it be built
+// anew if it can do with fewer marks. A tenth of the time must have passed first: a
+// write for each read would double the cost of reading.
 func (s *redisStore) keepWarm(ctx context.Context, user string, w window) {
 	if w.expires > s.cfg.ColdAfter*9/10 {
+		return
+	}
+	if len(w.pulled) > 0 && s.outgrown(ctx, w.pulled) {
+		_ = s.drop(ctx, user)
 		return
 	}
 	// A failure costs a rebuild one day, no more.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -128,22 +129,26 @@ func (w *world) flush(ctx context.Context) error {
 type process struct {
 	*Feed
 
-	w      *world
-	tap    *tap
-	client redis.UniversalClient
-	api    *feedService
+	w       *world
+	tap     *tap
+	client  redis.UniversalClient
+	metrics *prometheus.Registry // outlives restarts
+	api     *feedService
 }
 
 func (w *world) process(t testing.TB, cfg Config) *process {
-	p := &process{w: w, tap: &tap{}, client: w.dial(t)}
+	p := &process{w: w, tap: &tap{}, client: w.dial(t), metrics: prometheus.NewRegistry()}
 	p.client.AddHook(p.tap)
 	p.restart(t, cfg)
 	return p
 }
 
+// failer is a testing.TB or a rapid.T.
+type failer interface{ Fatal(args ...any) }
+
 // restart makes the process forget what it has in memory.
-func (p *process) restart(t testing.TB, cfg Config) {
-	f, err := New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Redis: p.client, Now: p.w.clock.Now})
+func (p *process) restart(t failer, cfg Config) {
+	f, err := New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Redis: p.client, Now: p.w.clock.Now, Metrics: p.metrics})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,8 @@ else
   redis.call('PEXPIRE', KEYS[2], ARGV[5])
 end
 if ARGV[6] ~= '' and (live ~= false) ~= (ARGV[4] == '1') then
-  redis.call('HSET', KEYS[1], '#', ARGV[6])
+  -- The state of a large author (large.go) stays.
+  local state = string.match(redis.call('HGET', KEYS[1], '#') or '', '^[?!]') or ''
+  redis.call('HSET', KEYS[1], '#', state .. ARGV[6])
 end
 return 1

@@ -1,7 +1,7 @@
 -- Reads a part of a home feed.
--- KEYS: the feed   ARGV: newest id that may matter ("" for the head), count
+-- KEYS: the feed, its marks   ARGV: newest id that may matter ("" for the head), count
 -- Returns {} if the feed is cold, else {last entry, milliseconds to live,
--- "1" if the part reaches the end, entries ...}.
+-- "1" if the part reaches the end, number of marks, marks ..., entries ...}.
 local key, bound = KEYS[1], ARGV[1]
 local n = redis.call('LLEN', key)
 if n == 0 then
@@ -22,8 +22,13 @@ if bound ~= '' then
     end
   end
 end
-local reply = redis.call('LRANGE', key, low, low + ARGV[2] - 1)
-table.insert(reply, 1, low + #reply >= n and '1' or '0')
+local entries = redis.call('LRANGE', key, low, low + ARGV[2] - 1)
+local reply = redis.call('SMEMBERS', KEYS[2])
+table.insert(reply, 1, tostring(#reply))
+table.insert(reply, 1, low + #entries >= n and '1' or '0')
 table.insert(reply, 1, tostring(redis.call('PTTL', key)))
 table.insert(reply, 1, redis.call('LINDEX', key, -1))
+for _, entry in ipairs(entries) do
+  reply[#reply + 1] = entry
+end
 return reply
