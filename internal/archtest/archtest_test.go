@@ -43,18 +43,29 @@ var allowed = map[string][]string{
 	"analytics":                    domain(),
 	"notify":                       append(domain(), "notify/push"),
 	"notify/push":                  {"internal/fault"},
+	"notify/push/internal/jws":     {},
+	"notify/push/internal/wire":    {"notify/push"},
+	"notify/push/webpush":          sender(),
+	"notify/push/fcm":              sender(),
+	"notify/push/apns":             sender(),
 	"internal/load":                {"proto/activityfeed/v1", "internal/event", "internal/load/longrun"},
 	"internal/load/longrun":        {},
 	"internal/audit":               {"proto/activityfeed/v1", "internal/event", "internal/load/longrun", "internal/record"},
-	"internal/bench":               {"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record", "internal/kafka", "internal/rpc", "feed", "analytics", "notify", "internal/load/longrun"},
+	"internal/bench":               {"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record", "internal/kafka", "internal/rpc", "feed", "analytics", "notify", "notify/push", "notify/push/webpush", "internal/testenv/pushservice", "internal/load/longrun"},
 	"internal/testenv":             {"internal/embedded"},
 	"internal/testenv/apachekafka": {},
+	"internal/testenv/pushservice": {},
 	"internal/archtest":            {},
 	"cmd/activityfeed":             nil, // wires everything
 }
 
 func domain() []string {
 	return []string{"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record", "internal/middleware", "internal/redisfault"}
+}
+
+// sender is one push provider: it knows what a message is and nothing of who sends.
+func sender() []string {
+	return []string{"internal/fault", "notify/push", "notify/push/internal/jws", "notify/push/internal/wire"}
 }
 
 // confined maps a client library to the only packages that may speak it.

@@ -56,6 +56,9 @@ type Target struct {
 	Token string
 	// TokenKind says which of its two identifiers FCM gave.
 	TokenKind TokenKind
+	// Platform is the system of an FCM device: "android", "ios", "web". Empty: unknown.
+	// What is wrong with the iOS part of a project pauses no other part.
+	Platform string
 	// App is the APNs topic, the bundle id of the app. Empty: the sender's own.
 	App string
 	// Environment is the APNs service that gave out the token.
@@ -98,7 +101,7 @@ func (t Target) ScopeKey(s Scope) string {
 		case APNs:
 			key += " " + t.App + " " + string(t.Environment)
 		case FCM:
-			key += " " + string(t.Environment)
+			key += " " + t.Platform
 		}
 	default:
 		sum := sha256.Sum256([]byte(t.Address()))
