@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"activityfeed/internal/bench"
 )
@@ -15,6 +16,7 @@ type benchCmd struct {
 	Fanout     benchFanoutCmd     `cmd:"" help:"Deliveries a second from the log to the feeds, beside redis-benchmark and beside ZADD."`
 	Read       benchReadCmd       `cmd:"" help:"Pages of a warm home feed a second, beside a bare gRPC method."`
 	Subscriber benchSubscriberCmd `cmd:"" help:"Messages a second with handlers of 1 ms, beside watermill-kafka."`
+	Push       benchPushCmd       `cmd:"" help:"Web Push messages a second to a local push service, beside a bare HTTP/2 client."`
 }
 
 type benchFanoutCmd struct {
@@ -52,6 +54,29 @@ func (c *benchSubscriberCmd) Run(ctx context.Context, con *console) error {
 	return measure(ctx, con, roleSet{}, func(e *engines, log *slog.Logger) (bench.Result, error) {
 		return bench.Subscriber(ctx, con.out, e.brokers, log)
 	})
+}
+
+type benchPushCmd struct {
+	Pushes int `default:"100000" help:"Messages that each side sends."`
+}
+
+// Run prints the table and the ratio.
+func (c *benchPushCmd) Run(ctx context.Context, con *console) error {
+	dir, err := os.MkdirTemp("", "activityfeed-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	log, err := con.quietLog()
+	if err != nil {
+		return err
+	}
+	result, err := bench.Push(ctx, con.out, bench.PushConfig{Pushes: c.Pushes, KeyFile: filepath.Join(dir, "vapid.pem")}, log)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(con.out, result)
+	return err
 }
 
 // measure runs a benchmark on embedded engines in a folder of its own.

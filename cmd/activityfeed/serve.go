@@ -40,6 +40,7 @@ type serveCmd struct {
 	Feed      feed.Config      `embed:"" prefix:"feed-" group:"Feed"`
 	Analytics analytics.Config `embed:"" prefix:"analytics-" group:"Analytics"`
 	Notify    notify.Config    `embed:"" prefix:"notify-" group:"Notify"`
+	Push      pushConfig       `embed:"" prefix:"push-" group:"Push"`
 }
 
 // Run serves until the process is told to stop.
@@ -73,8 +74,9 @@ type server struct {
 	engines *engines
 	admin   *kafka.Admin
 
-	rpc *rpc.Server
-	ops *app.Ops
+	rpc  *rpc.Server
+	ops  *app.Ops
+	push pushers
 	// What runs, in the order in which it is stopped.
 	frontend, backend, consumers []app.Part
 	closers                      []func() error
@@ -116,6 +118,10 @@ func (s *server) build(ctx context.Context) error {
 		return err
 	}
 	s.closers = append(s.closers, publisher.Close)
+	if s.push, err = newPushers(s.cfg.Push, s.cfg.Engines.DataDir, s.log.With("service", roleNotify)); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.push.close)
 	if err := s.addDomains(publisher); err != nil {
 		return err
 	}
@@ -216,6 +222,9 @@ func (s *server) greet(con *console) {
 	}
 	if len(e.ClickHouse.Addr) > 0 {
 		line("ClickHouse", e.ClickHouse.Addr)
+	}
+	if s.push.applicationServerKey != "" {
+		line("Web Push", "applicationServerKey "+s.push.applicationServerKey)
 	}
 	line("data", s.cfg.Engines.DataDir)
 	fmt.Fprintf(con.out, "Try, in another terminal:\n  activityfeed load --graph FILE --data-dir %[1]s\n  activityfeed sql --data-dir %[1]s \"SELECT event_type, count() FROM events GROUP BY 1\"\nCtrl-C stops it in order.\n", s.cfg.Engines.DataDir)
