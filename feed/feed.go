@@ -33,6 +33,14 @@ type Deps struct {
 	// Marks writes read positions to the log. Nil: this process has no write side, and
 	// MarkSeen answers UNAVAILABLE.
 	Marks marks
+	// Tail follows the log for live streams, from [LiveSince] ago or before that. Nil:
+	// WatchFeed answers UNAVAILABLE.
+	Tail tail
+	// Behind says whether the consumers of the feed have yet to do something that is
+	// before these offsets; a partition that is not named has to be done whole. While
+	// it is so, streams are refused: they would miss what is in between. Nil means
+	// never.
+	Behind func(ctx context.Context, start map[int32]int64) (bool, error)
 	// Metrics is where the collectors go. Nil means none.
 	Metrics prometheus.Registerer
 	// Now is the clock. Nil means time.Now.
@@ -67,6 +75,7 @@ type Feed struct {
 	deps    Deps
 	store   *redisStore
 	handler *handler
+	hub     *hub
 }
 
 // New returns a feed that neither reads nor writes yet.
@@ -85,6 +94,7 @@ func New(cfg Config, deps Deps) (*Feed, error) {
 		deps:    deps,
 		store:   store,
 		handler: &handler{store: store, log: deps.Log, metrics: m, now: deps.Now},
+		hub:     newHub(deps, store),
 	}, nil
 }
 
@@ -94,7 +104,17 @@ func (f *Feed) Register(server grpc.ServiceRegistrar) {
 }
 
 func (f *Feed) service() *feedService {
-	return &feedService{store: f.store, positions: f.store, marks: f.deps.Marks, now: f.deps.Now}
+	return &feedService{cfg: f.cfg, store: f.store, positions: f.store, marks: f.deps.Marks, hub: f.hub, now: f.deps.Now}
+}
+
+// RunLive follows the log for live streams until ctx ends, ends the streams and
+// returns nil. It may be called once, beside Run or without it.
+func (f *Feed) RunLive(ctx context.Context) error {
+	if f.deps.Tail == nil {
+		return errors.New("feed: RunLive needs Tail")
+	}
+	f.hub.run(ctx)
+	return nil
 }
 
 // Run consumes facts until ctx ends, then waits for those in flight and returns

@@ -134,7 +134,7 @@ func TestPositionMovesOnlyForwardOnEveryDevice(t *testing.T) {
 		phone.wantUnseen(t, "bob", &pb.Unseen{SeenPostId: posts[2]})
 
 		// The log alone makes it anew.
-		w.raw.FlushAll(t.Context())
+		w.flush(t.Context())
 		phone.restart(t, smallConfig())
 		phone.apply(t, &pb.UserSawFeed{UserId: "bob", PostId: posts[0]}, log.facts[0])
 		phone.wantUnseen(t, "bob", &pb.Unseen{SeenPostId: posts[1]})

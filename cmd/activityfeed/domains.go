@@ -104,7 +104,7 @@ func (s *server) addAPI(publisher *kafka.Publisher, ids *event.IDs, feeds *feed.
 	}
 	s.engines.endpoints.API = listener.Addr().String()
 	s.frontend = append(s.frontend, app.Part{Name: "gRPC", Run: func(ctx context.Context) error { return s.rpc.Serve(ctx, listener) }})
-	s.backend = append(s.backend, app.Part{Name: "post", Run: posts.Run})
+	s.backend = append(s.backend, app.Part{Name: "post", Run: posts.Run}, app.Part{Name: "live feeds", Run: feeds.RunLive})
 	return nil
 }
 
@@ -120,6 +120,16 @@ func (s *server) newFeed(publisher *kafka.Publisher, ids *event.IDs) (*feed.Feed
 			return nil, err
 		}
 		deps.Marks = marks
+		// Not the tail of post: that one begins a day ago, and commands wait for it.
+		deps.Tail = kafka.NewTail(kafka.TailConfig{
+			Brokers: s.engines.brokers,
+			Topic:   event.Topic,
+			// A minute more than is needed: the brokers' clock may differ from ours.
+			Since: time.Now().Add(-feed.LiveSince - time.Minute),
+		}, s.log)
+		deps.Behind = func(ctx context.Context, start map[int32]int64) (bool, error) {
+			return s.admin.Behind(ctx, roleFeed, event.Topic, start)
+		}
 	}
 	if s.roles.has(roleFeed) {
 		main, retry, err := s.subscribers(roleFeed, nil)
