@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
 
+	facts "activityfeed/internal/delivery"
 	"activityfeed/internal/middleware"
 	pb "activityfeed/proto/activityfeed/v1"
 )
@@ -41,6 +42,9 @@ type Deps struct {
 	// it is so, streams are refused: they would miss what is in between. Nil means
 	// never.
 	Behind func(ctx context.Context, start map[int32]int64) (bool, error)
+	// Reports takes the fact that a post is in its feeds, for analytics. Nil means
+	// nobody asks.
+	Reports *facts.Reporter
 	// Metrics is where the collectors go. Nil means none.
 	Metrics prometheus.Registerer
 	// Now is the clock. Nil means time.Now.
@@ -93,7 +97,7 @@ func New(cfg Config, deps Deps) (*Feed, error) {
 		cfg:     cfg,
 		deps:    deps,
 		store:   store,
-		handler: &handler{store: store, log: deps.Log, metrics: m, now: deps.Now},
+		handler: &handler{store: store, log: deps.Log, metrics: m, now: deps.Now, reports: deps.Reports},
 		hub:     newHub(deps, store),
 	}, nil
 }
@@ -123,7 +127,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	if f.deps.Subscriber == nil || f.deps.RetrySubscriber == nil || f.deps.Publisher == nil {
 		return errors.New("feed: Run needs Subscriber, RetrySubscriber and Publisher")
 	}
-	poison := middleware.NewPoison(middleware.PoisonConfig{Service: service, MaxAttempts: f.cfg.MaxAttempts},
+	poison := middleware.NewPoison(middleware.PoisonConfig{Service: service, MaxAttempts: f.cfg.MaxAttempts, Reports: f.deps.Reports},
 		f.deps.Publisher, f.deps.Log, f.deps.Metrics)
 	router, err := newRouter(f.cfg, f.deps, f.handler, poison)
 	if err != nil {

@@ -8,7 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"activityfeed/analytics"
 	"activityfeed/internal/bench"
+	"activityfeed/internal/embedded"
 )
 
 // benchCmd measures this system beside its ceilings, on engines of its own.
@@ -17,6 +19,7 @@ type benchCmd struct {
 	Read       benchReadCmd       `cmd:"" help:"Pages of a warm home feed a second, beside a bare gRPC method."`
 	Subscriber benchSubscriberCmd `cmd:"" help:"Messages a second with handlers of 1 ms, beside watermill-kafka."`
 	Push       benchPushCmd       `cmd:"" help:"Web Push messages a second to a local push service, beside a bare HTTP/2 client."`
+	Analytics  benchAnalyticsCmd  `cmd:"" help:"Rows a second from the log to ClickHouse, beside clickhouse-go alone."`
 }
 
 type benchFanoutCmd struct {
@@ -77,6 +80,23 @@ func (c *benchPushCmd) Run(ctx context.Context, con *console) error {
 	}
 	_, err = fmt.Fprintln(con.out, result)
 	return err
+}
+
+type benchAnalyticsCmd struct {
+	Rows int `default:"600000" help:"Events on the log."`
+}
+
+// Run prints the table and the ratio.
+func (c *benchAnalyticsCmd) Run(ctx context.Context, con *console) error {
+	return measure(ctx, con, roleSet{roleAnalytics}, func(e *engines, log *slog.Logger) (bench.Result, error) {
+		if len(e.clickhouse.addr) == 0 {
+			return bench.Result{}, embedded.ErrEngineMissing
+		}
+		return bench.Analytics(ctx, con.out, bench.AnalyticsConfig{
+			Brokers: e.brokers, Rows: c.Rows,
+			ClickHouse: analytics.Config{Addr: e.clickhouse.addr[0], Username: e.clickhouse.username, Password: e.clickhouse.password},
+		}, log)
+	})
 }
 
 // measure runs a benchmark on embedded engines in a folder of its own.

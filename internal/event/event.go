@@ -114,7 +114,7 @@ func Encode(e Event) (*message.Message, error) {
 	if e.ID < minID {
 		return nil, fmt.Errorf("event: %s: %d is not an id of 19 digits", e.Type(), e.ID)
 	}
-	if err := protovalidate.Validate(e.Data); err != nil {
+	if err := validate(e.Data); err != nil {
 		var invalid *protovalidate.ValidationError
 		if errors.As(err, &invalid) && len(invalid.Violations) > 0 {
 			first := invalid.Violations[0].Proto
