@@ -44,21 +44,20 @@ type Config struct {
 	// each, so that a busy author's are not read again for every post. They are
 	// checked against Redis before each use. Default 250,000; negative means none.
 	AudienceCache int `default:"250000" help:"Followers of busy authors kept in memory, about 300 bytes each; negative: none."`
+	// BodyCache is how many bytes of posts a process keeps in memory for its readers;
+	// deletes are true on the next read all the same. Default 64 MiB; negative means
+	// none.
+	BodyCache int `default:"67108864" help:"Bytes of posts kept in memory for readers; negative: none."`
+	// ViewCache is how many authors of how many readers a process knows to belong
+	// into their feeds, at about 100 bytes each. They are checked with each read.
+	// Default 500,000; negative means none.
+	ViewCache int `default:"500000" help:"Readers' authors kept in memory, about 100 bytes each; negative: none."`
 
 	// Rebuilds is how many cold feeds this process builds at once. Default 8.
 	Rebuilds int `default:"8" help:"Cold feeds built at once."`
 	// RebuildTimeout bounds the building of one feed, and is how long another
 	// process believes that it is still under way. Default 10 s.
 	RebuildTimeout time.Duration `default:"10s" help:"Deadline for building one cold feed."`
-
-	// WatchStart is how long a live stream may take to begin. Default 5 s.
-	WatchStart time.Duration `default:"5s" help:"How long a live stream may take to begin before it is refused."`
-	// WatchQueue is how much news may pile up for one live stream before its client
-	// is cut off. Default 256.
-	WatchQueue int `default:"256" help:"News that may pile up for one live stream before its client is cut off."`
-	// SlowClient is how long a client may leave live news unread in the buffers
-	// between us before its stream is cut off. Default 10 s.
-	SlowClient time.Duration `default:"10s" help:"How long a live stream may be stuck before its client is cut off."`
 
 	// Retries is how often a failed event is tried again in place before its lane
 	// backs off. Default 3; negative means never.
@@ -87,11 +86,10 @@ func (c Config) withDefaults() Config {
 	c.Pipelines = cmp.Or(c.Pipelines, 4)
 	c.PipelineSize = cmp.Or(c.PipelineSize, 500)
 	c.AudienceCache = cmp.Or(c.AudienceCache, 250_000)
+	c.BodyCache = cmp.Or(c.BodyCache, 64<<20)
+	c.ViewCache = cmp.Or(c.ViewCache, 500_000)
 	c.Rebuilds = cmp.Or(c.Rebuilds, 8)
 	c.RebuildTimeout = cmp.Or(c.RebuildTimeout, 10*time.Second)
-	c.WatchStart = cmp.Or(c.WatchStart, 5*time.Second)
-	c.WatchQueue = cmp.Or(c.WatchQueue, 256)
-	c.SlowClient = cmp.Or(c.SlowClient, 10*time.Second)
 	c.Retries = cmp.Or(c.Retries, 3)
 	c.RetryInitial = cmp.Or(c.RetryInitial, 50*time.Millisecond)
 	c.RetryMax = cmp.Or(c.RetryMax, time.Second)
@@ -127,9 +125,6 @@ func (c Config) Validate() error {
 		{"PipelineSize", int64(c.PipelineSize)},
 		{"Rebuilds", int64(c.Rebuilds)},
 		{"RebuildTimeout", int64(c.RebuildTimeout)},
-		{"WatchStart", int64(c.WatchStart)},
-		{"WatchQueue", int64(c.WatchQueue)},
-		{"SlowClient", int64(c.SlowClient)},
 		{"RetryInitial", int64(c.RetryInitial)},
 		{"RetryMax", int64(c.RetryMax)},
 		{"MaxAttempts", int64(c.MaxAttempts)},

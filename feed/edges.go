@@ -34,18 +34,18 @@ func (s *redisStore) link(ctx context.Context, e edge) error {
 }
 
 func (s *redisStore) linkSide(ctx context.Context, rel relation, user, other string, version event.ID, set bool) error {
-	on, generation := "0", ""
+	on, keys := "0", []string{rel.key(user), rel.goneKey(user)}
 	if set {
 		on = "1"
 	}
-	if rel == followers {
-		// Random, not counted: a counter that is lost with the store would come
-		// back to numbers that a cache still holds.
-		generation = rand.Text()
+	if rel != followers {
+		keys = append(keys, editionKey(user))
 	}
+	// The name of the generation, or of the edition, is random, not counted: a counter
+	// that is lost with the store would come back to numbers that a cache still holds.
 	overruled := shift(version, clockSkew)
-	cmd := linkScript.integer(ctx, []string{rel.key(user), rel.goneKey(user)},
-		other, version.String(), overruled.String(), on, s.cfg.TombstoneTTL.Milliseconds(), generation)
+	cmd := linkScript.integer(ctx, keys,
+		other, version.String(), overruled.String(), on, s.cfg.TombstoneTTL.Milliseconds(), rand.Text())
 	if err := s.writes.do(ctx, cmd); err != nil {
 		return redisfault.Of(err, "link %s of %s", rel, user)
 	}
@@ -90,7 +90,7 @@ func (s *redisStore) viewOf(ctx context.Context, user string, authors []string) 
 		}
 		cmds[i] = redis.NewSliceCmd(ctx, args...)
 	}
-	if err := s.exec(ctx, erased(cmds)); err != nil {
+	if err := s.ask(ctx, erased(cmds)...); err != nil {
 		return view{}, redisfault.Of(err, "read edges of %s", user)
 	}
 	for i, r := range relations {
@@ -132,26 +132,4 @@ func (s *redisStore) sources(ctx context.Context, user string) ([]string, error)
 		}
 	}
 	return authors, nil
-}
-
-// bondsOf returns what a user is to everybody, for the live feeds.
-func (s *redisStore) bondsOf(ctx context.Context, user string) (map[string]bond, error) {
-	relations := []struct {
-		rel  relation
-		bond bond
-	}{{following, bondFollows}, {mutes, bondMutes}, {blocks, bondBlocks}, {blockedBy, bondBlockedBy}}
-	cmds := make([]*redis.StringSliceCmd, len(relations))
-	for i, r := range relations {
-		cmds[i] = redis.NewStringSliceCmd(ctx, "hkeys", r.rel.key(user))
-	}
-	if err := s.exec(ctx, erased(cmds)); err != nil {
-		return nil, redisfault.Of(err, "read edges of %s", user)
-	}
-	bonds := make(map[string]bond, len(cmds[0].Val()))
-	for i, cmd := range cmds {
-		for _, other := range cmd.Val() {
-			bonds[other] |= relations[i].bond
-		}
-	}
-	return bonds, nil
 }

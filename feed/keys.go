@@ -27,6 +27,19 @@ func postKey(id event.ID) string { return "post:{" + id.String() + "}" }
 // seenKey is the STRING of a user's read position: a post id.
 func seenKey(user string) string { return "seen:{" + user + "}" }
 
+// editionKey is the STRING that names what a home feed is made of: it changes with
+// every build of the list and every change of the user's edges, so that what was
+// read under one name belongs together. It begins with [markerPrefix] while the
+// list is being built. Without it a feed is read at a higher price.
+func editionKey(user string) string { return "edition:{" + user + "}" }
+
+// newsKey is the STREAM of the last deletes, for all who keep bodies in memory;
+// newsField holds the post id.
+const (
+	newsKey   = "deleted:{posts}"
+	newsField = "post"
+)
+
 // relation is a directed edge between two users, seen from one of them: a HASH
 // of the other users to the version of the edge, and a HASH of those to whom the
 // edge ended lately, see lua/link.lua.

@@ -23,8 +23,13 @@ const bodyPrefix = "P"
 type post struct {
 	id     event.ID
 	author string
-	photo  string // the marshaled pb.Photo
+	body   string // the marshaled pb.Photo
+	// photo is the body as readers get it. It is shared: nobody may change it.
+	photo *pb.Photo
 }
+
+// weight is what a post takes in memory, in bytes.
+func (p post) weight() int { return bodyWeight + 2*len(p.body) }
 
 func encodePost(photo *pb.Photo) ([]byte, error) {
 	value := make([]byte, 0, len(bodyPrefix)+len(photo.GetAuthorId())+1+proto.Size(photo))
@@ -37,28 +42,50 @@ func encodePost(photo *pb.Photo) ([]byte, error) {
 // parsePost returns false for a tombstone.
 func parsePost(id event.ID, value string) (post, bool) {
 	rest, body := strings.CutPrefix(value, bodyPrefix)
-	author, photo, ok := strings.Cut(rest, ",")
-	return post{id: id, author: author, photo: photo}, body && ok
+	author, bytes, ok := strings.Cut(rest, ",")
+	return post{id: id, author: author, body: bytes}, body && ok
 }
 
-// unmarshal returns the photo as readers get it.
-func (p post) unmarshal() (*pb.Photo, error) {
-	photo := new(pb.Photo)
-	if err := proto.Unmarshal([]byte(p.photo), photo); err != nil {
-		return nil, fmt.Errorf("body of post %s: %w", p.id, err)
+// decoded returns the post with its photo.
+func (p post) decoded() (post, error) {
+	p.photo = new(pb.Photo)
+	if err := proto.Unmarshal([]byte(p.body), p.photo); err != nil {
+		return post{}, fmt.Errorf("body of post %s: %w", p.id, err)
 	}
-	return photo, nil
+	return p, nil
 }
 
-// posts returns the bodies of the ids that have one, in their order. Deleted
-// posts are left out, missing ones too, but they are counted: a body is written
-// before its id, so a missing one was lost or is yet being written.
+// posts returns the posts that have a body, in the order of their ids. Deleted
+// posts are left out, missing ones too. The ids must have been read from Redis by
+// [redisStore.ask] after the request came: it tells what was deleted before, of
+// posts whose bodies are in memory.
 func (s *redisStore) posts(ctx context.Context, ids []event.ID) ([]post, error) {
+	found := make([]post, len(ids))
+	missing, learnt := s.bodies.get(ids, found)
+	if len(missing) > 0 {
+		read, err := s.readPosts(ctx, missing)
+		if err != nil {
+			return nil, err
+		}
+		s.bodies.put(read, learnt)
+		for i, at := 0, 0; at < len(read); i++ {
+			if ids[i] == read[at].id {
+				found[i], at = read[at], at+1
+			}
+		}
+	}
+	return keep(found, func(p post) bool { return p.photo != nil }), nil
+}
+
+// readPosts returns the posts that have a body, in the order of their ids. Missing
+// ones are counted: a body is written before its id, so it was lost or is yet
+// being written.
+func (s *redisStore) readPosts(ctx context.Context, ids []event.ID) ([]post, error) {
 	cmds := make([]*redis.StringCmd, len(ids))
 	for i, id := range ids {
 		cmds[i] = redis.NewStringCmd(ctx, "get", postKey(id))
 	}
-	if err := s.exec(ctx, erased(cmds)); err != nil {
+	if err := s.ask(ctx, erased(cmds)...); err != nil {
 		return nil, redisfault.Of(err, "read %d posts", len(ids))
 	}
 	found := make([]post, 0, len(ids))
@@ -69,14 +96,19 @@ func (s *redisStore) posts(ctx context.Context, ids []event.ID) ([]post, error) 
 			continue
 		}
 		if p, ok := parsePost(ids[i], value); ok {
+			p, err := p.decoded()
+			if err != nil {
+				return nil, err
+			}
 			found = append(found, p)
 		}
 	}
 	return found, nil
 }
 
-// remove puts a tombstone in the place of a post and takes it out of its author's
-// list. Home feeds keep the id: readers drop it. It returns false if the post is
+// remove puts a tombstone in the place of a post, tells it to the readers who have
+// the body in memory, and takes it out of its author's list. Home feeds keep the
+// id: readers drop it. It returns false if the post is
 // another author's, and does nothing then.
 func (s *redisStore) remove(ctx context.Context, author string, id event.ID) (bool, error) {
 	cmd := deleteScript.integer(ctx, []string{postKey(id)}, author, s.cfg.TombstoneTTL.Milliseconds())
@@ -85,6 +117,10 @@ func (s *redisStore) remove(ctx context.Context, author string, id event.ID) (bo
 	}
 	if cmd.Val() == 0 {
 		return false, nil
+	}
+	news := redis.NewStringCmd(ctx, "xadd", newsKey, "maxlen", "~", newsKept, "*", newsField, id.String())
+	if err := s.writes.do(ctx, news); err != nil {
+		return false, redisfault.Of(err, "tell the delete of post %s", id)
 	}
 	return true, s.unlist(ctx, author, id)
 }

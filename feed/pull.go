@@ -14,6 +14,9 @@ import (
 // noCursor is the cursor of a first page: everything is older.
 const noCursor event.ID = 0
 
+// fewStreams is up to how many lists are read together with the requests of others.
+const fewStreams = 50
+
 // stream is an author's list as far as it was read.
 type stream struct {
 	author string
@@ -96,8 +99,13 @@ func (s *redisStore) extend(ctx context.Context, streams []*stream, cursor event
 			cmds[i] = olderScript.list(ctx, []string{authorKey(st.author)}, below.String(), st.batch)
 		}
 	}
+	// Many lists are a pipeline of their own: they would hold up short requests.
+	run := s.ask
+	if len(cmds) > fewStreams {
+		run = func(ctx context.Context, cmds ...redis.Cmder) error { return s.exec(ctx, cmds) }
+	}
 	for part := range slices.Chunk(cmds, s.cfg.PipelineSize) {
-		if err := s.exec(ctx, erased(part)); err != nil {
+		if err := run(ctx, erased(part)...); err != nil {
 			return redisfault.Of(err, "read lists of %d authors", len(streams))
 		}
 	}

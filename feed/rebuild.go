@@ -46,7 +46,7 @@ func (s *redisStore) build(ctx context.Context, user string) error {
 // known as such or marks the feed. A builder that dies leaves a marker that
 // expires. settled says that there is nothing left to do here.
 func (s *redisStore) buildOnce(ctx context.Context, user string) (settled bool, err error) {
-	feed := []string{feedKey(user), pulledKey(user)}
+	feed := []string{feedKey(user), pulledKey(user), editionKey(user)}
 	marker := markerPrefix + rand.Text()
 	begin := beginScript.integer(ctx, feed, marker, s.cfg.RebuildTimeout.Milliseconds())
 	if err := s.exec(ctx, []redis.Cmder{begin}); err != nil {

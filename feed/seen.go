@@ -150,7 +150,7 @@ func (s *feedService) visibleOfOthers(ctx context.Context, user string, ids []ev
 
 func (s *redisStore) seen(ctx context.Context, user string) (event.ID, error) {
 	cmd := redis.NewStringCmd(ctx, "get", seenKey(user))
-	if err := s.exec(ctx, []redis.Cmder{cmd}); err != nil {
+	if err := s.ask(ctx, cmd); err != nil {
 		return 0, redisfault.Of(err, "read position of %s", user)
 	}
 	if cmd.Val() == "" {
@@ -174,7 +174,7 @@ func (s *redisStore) authors(ctx context.Context, ids []event.ID) ([]post, error
 	for i, id := range ids {
 		cmds[i] = redis.NewStringCmd(ctx, "getrange", postKey(id), 0, authorPrefix-1)
 	}
-	if err := s.exec(ctx, erased(cmds)); err != nil {
+	if err := s.ask(ctx, erased(cmds)...); err != nil {
 		return nil, redisfault.Of(err, "read authors of %d posts", len(ids))
 	}
 	found := make([]post, 0, len(ids))

@@ -134,7 +134,9 @@ func TestPositionMovesOnlyForwardOnEveryDevice(t *testing.T) {
 		phone.wantUnseen(t, "bob", &pb.Unseen{SeenPostId: posts[2]})
 
 		// The log alone makes it anew.
-		w.flush(t.Context())
+		if err := w.flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 		phone.restart(t, smallConfig())
 		phone.apply(t, &pb.UserSawFeed{UserId: "bob", PostId: posts[0]}, log.facts[0])
 		phone.wantUnseen(t, "bob", &pb.Unseen{SeenPostId: posts[1]})
@@ -228,7 +230,7 @@ func TestPropertyUnseenEqualsTheModel(t *testing.T) {
 	w := newMiniWorld(t)
 	p := w.process(t, Config{Cap: 6, Slack: 2})
 	rapid.Check(t, func(rt *rapid.T) {
-		w.raw.FlushAll(context.Background())
+		_ = w.flush(context.Background())
 		p.restart(t, Config{Cap: 6, Slack: 2})
 		log := p.takingMarks()
 		m, seen, posts := newModel(), map[string]string{}, []*pb.Photo{}

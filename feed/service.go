@@ -21,8 +21,14 @@ type timeline interface {
 	// most, and at least one unless end, which says that there are no more.
 	home(ctx context.Context, user string, cursor event.ID, want int) (ids []event.ID, end bool, err error)
 	older(ctx context.Context, author string, cursor event.ID, want int) (ids []event.ID, end bool, err error)
-	// posts returns the bodies of ids that were not deleted, in their order.
+	// posts returns those of the posts that were not deleted, in their order. The ids
+	// must have been read by home or older for the same request.
 	posts(ctx context.Context, ids []event.ID) ([]post, error)
+	// readPosts does so for any ids.
+	readPosts(ctx context.Context, ids []event.ID) ([]post, error)
+	// inHome says which of the authors, none of them the user, have a place in the
+	// home feed of the user, which was read by home for the same request.
+	inHome(ctx context.Context, user string, authors []string) (map[string]bool, error)
 	// viewOf asks what user may see of the authors.
 	viewOf(ctx context.Context, user string, authors []string) (view, error)
 }
@@ -31,12 +37,10 @@ type timeline interface {
 type feedService struct {
 	pb.UnimplementedFeedServiceServer
 
-	cfg       Config
 	store     timeline
 	positions positions
 	// marks is nil where there is no write side.
 	marks marks
-	hub   *hub
 	now   func() time.Time
 }
 
@@ -49,18 +53,14 @@ func (s *feedService) GetHomeFeed(ctx context.Context, req *pb.GetHomeFeedReques
 			return s.store.home(ctx, user, cursor, want)
 		},
 		visible: func(posts []post) ([]post, error) {
-			authors := authorsOf(posts, user)
-			v, err := s.store.viewOf(ctx, user, authors)
-			return keep(posts, func(p post) bool { return v.home(user, p.author) }), err
+			home, err := s.store.inHome(ctx, user, authorsOf(posts, user))
+			return keep(posts, func(p post) bool { return p.author == user || home[p.author] }), err
 		},
 	})
 	if err != nil {
 		return nil, err
 	}
 	resp := &pb.GetHomeFeedResponse{Photos: page.photos, NextPageToken: page.next, HasMore: page.more}
-	if req.GetPageToken() == "" {
-		resp.WatchCursor = page.place(s.now()).token(cursorOf(user))
-	}
 	if req.GetWithUnseen() {
 		if resp.Unseen, err = s.unseen(ctx, user); err != nil {
 			return nil, err
@@ -100,7 +100,7 @@ func (s *feedService) GetPost(ctx context.Context, req *pb.GetPostRequest) (*pb.
 	if err != nil {
 		return nil, fault.Invalid("post_id", "post_id is not an id of 19 digits")
 	}
-	posts, err := s.store.posts(ctx, []event.ID{id})
+	posts, err := s.store.readPosts(ctx, []event.ID{id})
 	if err != nil {
 		return nil, err
 	}
@@ -114,11 +114,7 @@ func (s *feedService) GetPost(ctx context.Context, req *pb.GetPostRequest) (*pb.
 	if hidden {
 		return nil, missing
 	}
-	photo, err := posts[0].unmarshal()
-	if err != nil {
-		return nil, err
-	}
-	return &pb.GetPostResponse{Photo: photo}, nil
+	return &pb.GetPostResponse{Photo: posts[0].photo}, nil
 }
 
 // hidden says whether a block stands between the two.
@@ -185,9 +181,7 @@ func (s *feedService) page(ctx context.Context, req pageRequest) (page, error) {
 	}
 	p.photos = make([]*pb.Photo, len(found))
 	for i, f := range found {
-		if p.photos[i], err = f.unmarshal(); err != nil {
-			return page{}, err
-		}
+		p.photos[i] = f.photo
 	}
 	return p, nil
 }

@@ -40,8 +40,12 @@ type redisStore struct {
 	// ahead is readAhead, but for tests.
 	ahead int
 
-	// writes collects the commands of concurrent handlers into large pipelines.
-	writes *batcher
+	// writes collects the commands of concurrent handlers into large pipelines, reads
+	// those of concurrent requests.
+	writes, reads *batcher
+	// bodies and views remember what requests have read.
+	bodies *bodyCache
+	views  *viewCache
 	// audiences remembers the followers of busy authors.
 	audiences *audienceCache
 	// builds lets one caller build a cold feed for all who wait for it.
@@ -59,9 +63,28 @@ func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Tim
 		ahead:     readAhead,
 		audiences: newAudienceCache(cfg.AudienceCache),
 		building:  make(chan struct{}, cfg.Rebuilds),
+		bodies:    newBodyCache(cfg.BodyCache),
+		views:     newViewCache(cfg.ViewCache),
 	}
 	s.writes = newBatcher(cfg.Pipelines, 2*cfg.PipelineSize, s.exec)
+	s.reads = newBatcher(cfg.Pipelines, cfg.PipelineSize, s.execReads)
 	return s
+}
+
+// ask runs commands of a request together with those of others. Commands of one
+// hash tag run in their order. What was deleted before is known here afterwards.
+func (s *redisStore) ask(ctx context.Context, cmds ...redis.Cmder) error {
+	return s.reads.do(ctx, cmds...)
+}
+
+func (s *redisStore) execReads(ctx context.Context, cmds []redis.Cmder) error {
+	news := s.bodies.ask(ctx)
+	if news == nil {
+		return s.exec(ctx, cmds)
+	}
+	_ = s.exec(ctx, append([]redis.Cmder{news}, cmds...)) // callers look at their own
+	s.bodies.learn(news)
+	return firstError(cmds)
 }
 
 // exec sends commands in one pipeline and returns the first error. Commands of

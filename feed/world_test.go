@@ -317,6 +317,13 @@ func (p *tap) arm(at int, before func(), fail int, late bool) {
 
 func (p *tap) disarm() { p.arm(0, nil, 0, false) }
 
+// watch runs something before every call, perhaps in many goroutines at once.
+func (p *tap) watch(each func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.each = each
+}
+
 var errTapped = errors.New("connection reset by the test")
 
 func (p *tap) step(run func() error, set func(error)) error {

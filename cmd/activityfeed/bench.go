@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"activityfeed/analytics"
 	"activityfeed/internal/bench"
 	"activityfeed/internal/embedded"
 )
@@ -17,9 +16,10 @@ import (
 type benchCmd struct {
 	Fanout     benchFanoutCmd     `cmd:"" help:"Deliveries a second from the log to the feeds, beside redis-benchmark and beside ZADD."`
 	Read       benchReadCmd       `cmd:"" help:"Pages of a warm home feed a second, beside a bare gRPC method."`
+	Visible    benchVisibleCmd    `cmd:"" help:"Time from a post to a follower's feed at half load, beside the broker alone."`
+	Scale      benchScaleCmd      `cmd:"" help:"Cost of a delivery among many users, beside that among few. Needs 12 GB."`
 	Subscriber benchSubscriberCmd `cmd:"" help:"Messages a second with handlers of 1 ms, beside watermill-kafka."`
 	Push       benchPushCmd       `cmd:"" help:"Web Push messages a second to a local push service, beside a bare HTTP/2 client."`
-	Analytics  benchAnalyticsCmd  `cmd:"" help:"Rows a second from the log to ClickHouse, beside clickhouse-go alone."`
 }
 
 type benchFanoutCmd struct {
@@ -46,6 +46,46 @@ func (c *benchReadCmd) Run(ctx context.Context, con *console) error {
 	return measure(ctx, con, roleSet{roleFeed}, func(e *engines, log *slog.Logger) (bench.Result, error) {
 		return bench.Read(ctx, con.out, bench.ReadConfig{
 			Brokers: e.brokers, RedisAddr: e.endpoints.Redis[0], Users: c.Users, Posts: c.Posts,
+		}, log)
+	})
+}
+
+type benchVisibleCmd struct {
+	Users int `default:"10000" help:"Users, each with a full feed."`
+}
+
+// Run prints the table and the ratio.
+func (c *benchVisibleCmd) Run(ctx context.Context, con *console) error {
+	return measure(ctx, con, roleSet{roleFeed}, func(e *engines, log *slog.Logger) (bench.Result, error) {
+		return bench.Visible(ctx, con.out, bench.VisibleConfig{Brokers: e.brokers, RedisAddr: e.endpoints.Redis[0], Users: c.Users}, log)
+	})
+}
+
+type benchScaleCmd struct {
+	Small int `default:"10000" help:"Users of the small population."`
+	Large int `default:"1000000" help:"Users of the large one; each has a full feed of 9 KB."`
+}
+
+// Run prints the table and the ratio.
+func (c *benchScaleCmd) Run(ctx context.Context, con *console) error {
+	dir, err := os.MkdirTemp("", "activityfeed-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	return measure(ctx, con, roleSet{}, func(e *engines, log *slog.Logger) (bench.Result, error) {
+		var addrs []string
+		for _, name := range []string{"small", "large"} {
+			// Without a file: writing 9 GB anew in the middle would be all that is measured.
+			r, err := embedded.StartRedis(ctx, embedded.RedisConfig{Dir: filepath.Join(dir, name), NoPersist: true}, log)
+			if err != nil {
+				return bench.Result{}, err
+			}
+			defer func() { _ = r.Close() }() // nothing in it is needed any more
+			addrs = append(addrs, r.Addr())
+		}
+		return bench.Scale(ctx, con.out, bench.ScaleConfig{
+			Brokers: e.brokers, SmallAddr: addrs[0], LargeAddr: addrs[1], Small: c.Small, Large: c.Large,
 		}, log)
 	})
 }
@@ -80,23 +120,6 @@ func (c *benchPushCmd) Run(ctx context.Context, con *console) error {
 	}
 	_, err = fmt.Fprintln(con.out, result)
 	return err
-}
-
-type benchAnalyticsCmd struct {
-	Rows int `default:"600000" help:"Events on the log."`
-}
-
-// Run prints the table and the ratio.
-func (c *benchAnalyticsCmd) Run(ctx context.Context, con *console) error {
-	return measure(ctx, con, roleSet{roleAnalytics}, func(e *engines, log *slog.Logger) (bench.Result, error) {
-		if len(e.clickhouse.addr) == 0 {
-			return bench.Result{}, embedded.ErrEngineMissing
-		}
-		return bench.Analytics(ctx, con.out, bench.AnalyticsConfig{
-			Brokers: e.brokers, Rows: c.Rows,
-			ClickHouse: analytics.Config{Addr: e.clickhouse.addr[0], Username: e.clickhouse.username, Password: e.clickhouse.password},
-		}, log)
-	})
 }
 
 // measure runs a benchmark on embedded engines in a folder of its own.

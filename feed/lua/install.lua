@@ -1,6 +1,6 @@
 -- Ends the building of a feed: writes what was merged together with what landed
 -- meanwhile, unless the feed was dropped since, or another builder took over.
--- KEYS: the feed, its marks
+-- KEYS: the feed, its marks, its edition
 -- ARGV: marker, cap, milliseconds to live, number of authors whose posts are not
 -- pushed, these authors ..., ids newest first (and the sentinel) ...
 -- Returns 1, or 0 if the marker is not ours any more.
@@ -31,6 +31,7 @@ for i = 1, #out, 1000 do
   redis.call('RPUSH', key, unpack(out, i, math.min(i + 999, #out)))
 end
 redis.call('PEXPIRE', key, ARGV[3])
+redis.call('SET', KEYS[3], 'E' .. string.sub(ARGV[1], 2))
 -- Those that were marked since the building began stay.
 for i = 5, 4 + ARGV[4] do
   redis.call('SADD', KEYS[2], ARGV[i])

@@ -1,7 +1,8 @@
 -- Reads a part of a home feed.
--- KEYS: the feed, its marks   ARGV: newest id that may matter ("" for the head), count
+-- KEYS: the feed, its marks, the edition of what the user sees
+-- ARGV: newest id that may matter ("" for the head), count
 -- Returns {} if the feed is cold, else {last entry, milliseconds to live,
--- "1" if the part reaches the end, number of marks, marks ..., entries ...}.
+-- "1" if the part reaches the end, edition, number of marks, marks ..., entries ...}.
 local key, bound = KEYS[1], ARGV[1]
 local n = redis.call('LLEN', key)
 if n == 0 then
@@ -25,6 +26,7 @@ end
 local entries = redis.call('LRANGE', key, low, low + ARGV[2] - 1)
 local reply = redis.call('SMEMBERS', KEYS[2])
 table.insert(reply, 1, tostring(#reply))
+table.insert(reply, 1, redis.call('GET', KEYS[3]) or '')
 table.insert(reply, 1, low + #entries >= n and '1' or '0')
 table.insert(reply, 1, tostring(redis.call('PTTL', key)))
 table.insert(reply, 1, redis.call('LINDEX', key, -1))

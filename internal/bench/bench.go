@@ -38,15 +38,29 @@ type row struct {
 
 // writeTable prints what was measured, aligned.
 func writeTable(w io.Writer, title, unit string, rows []row) {
+	t := newTable(w, title, "", unit, "")
+	for _, r := range rows {
+		t.AppendRow(table.Row{r.what, longrun.Count(int64(r.rate)), r.note})
+	}
+	t.Render()
+}
+
+// newTable returns a table whose second and further columns hold numbers, but for
+// one without a name.
+func newTable(w io.Writer, title string, columns ...string) table.Writer {
 	t := table.NewWriter()
 	t.SetOutputMirror(w)
 	t.SetStyle(table.StyleLight)
 	t.Style().Format.Header = text.FormatDefault
 	t.SetTitle(title)
-	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight, AlignHeader: text.AlignRight}})
-	t.AppendHeader(table.Row{"", unit, ""})
-	for _, r := range rows {
-		t.AppendRow(table.Row{r.what, longrun.Count(int64(r.rate)), r.note})
+	header, configs := table.Row{}, []table.ColumnConfig{}
+	for i, name := range columns {
+		header = append(header, name)
+		if i > 0 && name != "" {
+			configs = append(configs, table.ColumnConfig{Number: i + 1, Align: text.AlignRight, AlignHeader: text.AlignRight})
+		}
 	}
-	t.Render()
+	t.SetColumnConfigs(configs)
+	t.AppendHeader(header)
+	return t
 }

@@ -11,7 +11,6 @@ import (
 	"slices"
 
 	"github.com/jedib0t/go-pretty/v6/table"
-	"github.com/jedib0t/go-pretty/v6/text"
 
 	"activityfeed/internal/load/longrun"
 )
@@ -108,19 +107,10 @@ func median(values []float64) float64 {
 
 func (f *fanout) report(w io.Writer) Result {
 	ceiling, ours := median(f.ceiling.rates), median(f.ours.rates)
-	t := table.NewWriter()
-	t.SetOutputMirror(w)
-	t.SetStyle(table.StyleLight)
-	t.Style().Format.Header = text.FormatDefault
-	t.SetTitle(fmt.Sprintf("fan-out: %s users, %s follows, %s posts to %d feeds each, medians of %d rounds",
+	t := newTable(w, fmt.Sprintf("fan-out: %s users, %s follows, %s posts to %d feeds each, medians of %d rounds",
 		longrun.Count(int64(f.cfg.Users)), longrun.Count(int64(f.people.graph.follows)), longrun.Count(int64(f.posts)),
-		f.deliveries/f.posts, f.cfg.Rounds))
-	t.AppendHeader(table.Row{"", "deliveries/s", "of the ceiling", "Redis µs each", "bytes an entry"})
-	columns := []table.ColumnConfig{}
-	for n := 2; n <= 5; n++ {
-		columns = append(columns, table.ColumnConfig{Number: n, Align: text.AlignRight, AlignHeader: text.AlignRight})
-	}
-	t.SetColumnConfigs(columns)
+		f.deliveries/f.posts, f.cfg.Rounds),
+		"", "deliveries/s", "of the ceiling", "Redis µs each", "bytes an entry")
 	row := func(what string, m measured, bytes float64) {
 		rate := median(m.rates)
 		t.AppendRow(table.Row{

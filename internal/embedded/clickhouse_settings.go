@@ -22,8 +22,6 @@ type settings struct {
 	Open              bool
 	MaxMemory         int64
 	Analyst           Limits
-	Cluster           string
-	Shards            []ClickHouseShard
 }
 
 //go:embed clickhouse_config.xml

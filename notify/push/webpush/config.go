@@ -35,12 +35,11 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate returns all faults of the configuration, joined. No Subject is none: it
-// means no Web Push, and [New] refuses it.
+// Validate returns all faults of the configuration, joined.
 func (c Config) Validate() error {
-	var errs []error
-	if c.Subject != "" {
-		errs = append(errs, checkSubject(c.Subject))
+	errs := []error{checkSubject(c.Subject)}
+	if c.Key == "" && c.KeyFile == "" {
+		errs = append(errs, errors.New("webpush: Key or KeyFile is required"))
 	}
 	if c.Timeout < 0 {
 		errs = append(errs, errors.New("webpush: Timeout is negative"))

@@ -1,0 +1,181 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/redis/go-redis/v9"
+
+	"activityfeed/internal/event"
+)
+
+const (
+	// newsKept is about how many deletes the stream of news holds.
+	newsKept = 10_000
+	// newsRead is how many deletes are learnt at once. A process that missed more
+	// begins with an empty memory, so it never needs what the stream has lost.
+	newsRead = 1_000
+	// bodyWeight is what a kept body takes besides its own bytes, decoded.
+	bodyWeight = 700
+)
+
+// bodyCache keeps the bodies of posts that were read lately, so that a page of
+// posts which everybody reads costs no look at each. A body never changes but for
+// its delete, and deletes are told in the stream newsKey: every pipeline of reads
+// asks for the news too, and what it learns is true before any of its readers
+// goes on. So a delete is true on the next read, here as in Redis.
+type bodyCache struct {
+	// limit is how many bytes it holds; none if not positive.
+	limit int
+
+	mu   sync.Mutex
+	size int
+	kept *simplelru.LRU[event.ID, post]
+	// place is up to where the news are known; nothing is kept before it is.
+	place place
+	// learnt counts the deletes: a body that was read before one of them came may
+	// be of a post that is gone.
+	learnt uint64
+}
+
+// place is an id of a Redis stream; they only grow.
+type place struct {
+	known   bool
+	ms, seq uint64
+}
+
+func (p place) String() string { return fmt.Sprintf("%d-%d", p.ms, p.seq) }
+
+func (p place) after(q place) bool { return p.ms > q.ms || p.ms == q.ms && p.seq > q.seq }
+
+func parsePlace(id string) (place, bool) {
+	first, second, _ := strings.Cut(id, "-")
+	ms, err := strconv.ParseUint(first, 10, 64)
+	if err != nil {
+		return place{}, false
+	}
+	seq, err := strconv.ParseUint(second, 10, 64)
+	return place{known: true, ms: ms, seq: seq}, err == nil
+}
+
+func newBodyCache(limit int) *bodyCache {
+	c := &bodyCache{limit: limit}
+	// The size is bounded by bytes; entries are counted by nobody.
+	const many = 1 << 30
+	c.kept, _ = simplelru.NewLRU(many, func(_ event.ID, p post) { c.size -= p.weight() }) // fails for sizes below 1 only
+	return c
+}
+
+// get puts the posts that are kept into the places of their ids and returns the
+// other ids, with what put has to be told.
+func (c *bodyCache) get(ids []event.ID, found []post) (missing []event.ID, learnt uint64) {
+	if c.limit <= 0 {
+		return ids, 0
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i, id := range ids {
+		if p, ok := c.kept.Get(id); ok {
+			found[i] = p
+		} else {
+			missing = append(missing, id)
+		}
+	}
+	return missing, c.learnt
+}
+
+// put keeps bodies that were read after learnt was returned by get.
+func (c *bodyCache) put(posts []post, learnt uint64) {
+	if c.limit <= 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.place.known || learnt != c.learnt {
+		return
+	}
+	for _, p := range posts {
+		if !c.kept.Contains(p.id) {
+			c.size += p.weight()
+			c.kept.Add(p.id, p)
+		}
+	}
+	for c.size > c.limit {
+		c.kept.RemoveOldest()
+	}
+}
+
+// ask returns the command that asks for the deletes since the last answer, nil if
+// nothing is kept.
+func (c *bodyCache) ask(ctx context.Context) redis.Cmder {
+	if c.limit <= 0 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.place.known {
+		return redis.NewXMessageSliceCmd(ctx, "xrevrange", newsKey, "+", "-", "count", 1)
+	}
+	return redis.NewXStreamSliceCmd(ctx, "xread", "count", newsRead, "streams", newsKey, c.place.String())
+}
+
+// learn takes the answer: it forgets the bodies of deleted posts, and everything
+// if it cannot tell which they are.
+func (c *bodyCache) learn(answer redis.Cmder) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch cmd := answer.(type) {
+	case *redis.XMessageSliceCmd:
+		c.begin(cmd)
+	case *redis.XStreamSliceCmd:
+		var news []redis.XMessage
+		if streams := cmd.Val(); len(streams) > 0 {
+			news = streams[0].Messages
+		}
+		if firstError([]redis.Cmder{cmd}) != nil || len(news) >= newsRead {
+			c.forget()
+			return
+		}
+		for _, item := range news {
+			c.hear(item)
+		}
+	}
+}
+
+// begin takes the newest place of the stream as that from which on news are known.
+func (c *bodyCache) begin(cmd *redis.XMessageSliceCmd) {
+	if c.place.known || cmd.Err() != nil {
+		return
+	}
+	c.place = place{known: true}
+	if newest := cmd.Val(); len(newest) > 0 {
+		c.place, _ = parsePlace(newest[0].ID)
+	}
+}
+
+// hear takes one delete, perhaps again.
+func (c *bodyCache) hear(item redis.XMessage) {
+	at, ok := parsePlace(item.ID)
+	text, _ := item.Values[newsField].(string)
+	id, err := event.ParseID(text)
+	if !ok || err != nil {
+		c.forget()
+		return
+	}
+	if at.after(c.place) {
+		c.place = at
+		c.learnt++
+	}
+	c.kept.Remove(id)
+}
+
+func (c *bodyCache) forget() {
+	c.kept.Purge()
+	c.size = 0
+	c.place = place{}
+	c.learnt++
+}
