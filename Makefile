@@ -19,7 +19,7 @@ GOLANGCI_LINT_VERSION    := v2.12.2
 TEST_FLAGS ?= -race -timeout 15m
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test test-kafka lint generate check-generate engines redis load-slashdot bench clean ci
+.PHONY: help build run demo test test-kafka lint generate check-generate engines redis browser load-slashdot bench clean ci
 
 help: ## list the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ run: build engines redis ## start everything embedded and keep it up
 demo: build engines redis ## one photo's way through the whole system, then stop
 	@$(ACTIVITYFEED) demo
 
-test: engines redis ## all tests, on real Redis and real ClickHouse
+test: engines redis browser ## all tests, on real Redis, real ClickHouse and a real browser
 	$(GO) test $(TEST_FLAGS) ./...
 
 test-kafka: $(KAFKA_JARS)/.done ## conformance and our own suite on a real Apache Kafka
@@ -56,9 +56,13 @@ engines: ## fetch the embedded ClickHouse engine into the cache (178 MB, once)
 redis: ## make redis-server available, where that needs no password
 	@scripts/redis.sh
 
-bench: build redis ## print the measured ratios of fan-out and subscriber
+browser: ## make a Chromium available for the tests of the web pages, where that needs no password
+	@scripts/browser.sh
+
+bench: build redis ## print the measured ratios beside their ceilings
 	@$(ACTIVITYFEED) bench fanout
 	@$(ACTIVITYFEED) bench subscriber
+	@$(ACTIVITYFEED) bench push
 
 clean: ## remove the binary and the data of `make run`
 	rm -rf bin activityfeed-data

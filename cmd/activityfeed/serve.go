@@ -23,6 +23,7 @@ import (
 	"activityfeed/notify"
 	"activityfeed/post"
 	"activityfeed/seen"
+	"activityfeed/web"
 )
 
 // serveCmd runs the services.
@@ -129,6 +130,7 @@ func (s *server) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.ops.Handle("GET /push/", web.Handler())
 	s.engines.endpoints.Ops = s.ops.Addr()
 	return s.engines.endpoints.write(s.cfg.Engines.DataDir)
 }
@@ -224,7 +226,7 @@ func (s *server) greet(con *console) {
 		line("ClickHouse", e.ClickHouse.Addr)
 	}
 	if s.push.applicationServerKey != "" {
-		line("Web Push", "applicationServerKey "+s.push.applicationServerKey)
+		line("Web Push", "http://"+e.Ops+"/push/?key="+s.push.applicationServerKey)
 	}
 	line("data", s.cfg.Engines.DataDir)
 	fmt.Fprintf(con.out, "Try, in another terminal:\n  activityfeed load --graph FILE --data-dir %[1]s\n  activityfeed sql --data-dir %[1]s \"SELECT event_type, count() FROM events GROUP BY 1\"\nCtrl-C stops it in order.\n", s.cfg.Engines.DataDir)

@@ -18,6 +18,7 @@ import (
 type Ops struct {
 	listener net.Listener
 	server   *http.Server
+	mux      *http.ServeMux
 }
 
 // NewOps listens on addr at once, so that a taken port is an error at start.
@@ -45,6 +46,7 @@ func NewOps(addr string, metrics prometheus.Gatherer, ready func(context.Context
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return &Ops{
 		listener: listener,
+		mux:      mux,
 		server: &http.Server{
 			Handler:           mux,
 			ReadHeaderTimeout: 5 * time.Second,
@@ -52,6 +54,9 @@ func NewOps(addr string, metrics prometheus.Gatherer, ready func(context.Context
 		},
 	}, nil
 }
+
+// Handle adds a page for the operator. Patterns are those of http.ServeMux.
+func (o *Ops) Handle(pattern string, h http.Handler) { o.mux.Handle(pattern, h) }
 
 // Addr returns the address that it listens on.
 func (o *Ops) Addr() string { return o.listener.Addr().String() }

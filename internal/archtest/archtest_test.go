@@ -56,6 +56,7 @@ var allowed = map[string][]string{
 	"internal/testenv/apachekafka": {},
 	"internal/testenv/pushservice": {},
 	"internal/archtest":            {},
+	"web":                          {},
 	"cmd/activityfeed":             nil, // wires everything
 }
 

@@ -100,6 +100,7 @@ const (
 	InvalidTarget Reason = "invalid_target" // the registration is unusable
 	Expired       Reason = "expired"        // too late to tell
 	NoProvider    Reason = "no_provider"    // nothing sends to this provider here
+	Unsupported   Reason = "unsupported"    // the provider has no such kind of message
 	Canceled      Reason = "canceled"       // we are stopping
 )
 

@@ -13,6 +13,7 @@
 //	3xx                                 Drop; redirects are not followed
 //	5xx, timeout, broken connection     Retry, counts for the origin's breaker
 //	an address that is not public       Drop with a strike
+//	(a silent message for Apple)        Drop, not sent: Safari would end the subscription
 //
 // Sources: the RFCs; mozilla-services.github.io/autopush-rs/errors.html;
 // unifiedpush.org/developers/spec/server; MicrosoftDocs/windows-dev-docs#4166 (406).

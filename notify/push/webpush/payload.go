@@ -14,6 +14,9 @@ const (
 	// base64 through FCM. Its endpoints look like those of the desktop.
 	mozillaBody   = 3070
 	mozillaOrigin = "https://updates.push.services.mozilla.com"
+	// appleOrigin ends the subscription of an app that is pushed to and shows nothing.
+	// Source: webkit.org/blog/12945, "Meet Web Push".
+	appleOrigin = "https://web.push.apple.com"
 	// smallBody is for a second attempt after "413 Payload Too Large".
 	smallBody = 1024
 	// bucket rounds lengths up, so that an observer learns little from them; padding

@@ -120,6 +120,9 @@ func (s *Sender) Send(ctx context.Context, to push.Target, m push.Message) push.
 		return push.Outcome{Action: push.Drop, Reason: push.InvalidTarget, Strike: true, Code: fault.Of(err).Field}
 	}
 	origin := to.Origin()
+	if m.Silent && origin == appleOrigin {
+		return push.Outcome{Action: push.Drop, Reason: push.Unsupported}
+	}
 	auth, err := s.signer.authorization(origin)
 	if err != nil {
 		s.log.Error("web push: sign a VAPID token", "err", err)

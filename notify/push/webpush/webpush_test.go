@@ -82,7 +82,7 @@ var message = push.Message{
 // The table of the package comment, one row each.
 func TestOutcomes(t *testing.T) {
 	t.Parallel()
-	const date = "Mon, 02 Jan 2006 15:04:05 GMT"
+	const inTenMinutes = "in ten minutes" // a date, made when the test is about to send
 	status := func(code int, header ...string) []*pushservice.Reply {
 		r := &pushservice.Reply{Status: code, Header: map[string]string{}}
 		for i := 0; i < len(header); i += 2 {
@@ -131,7 +131,7 @@ func TestOutcomes(t *testing.T) {
 			1,
 		},
 		"429 with a date": {
-			status(429, "Retry-After", time.Now().UTC().Add(10*time.Minute).Format(date)), 0,
+			status(429, "Retry-After", inTenMinutes), 0,
 			push.Outcome{Action: push.Retry, Reason: push.RateLimited, Status: 429, RetryAfter: 10 * time.Minute},
 			1,
 		},
@@ -190,6 +190,9 @@ func TestOutcomes(t *testing.T) {
 				b.send(t, push.OK)
 				b.clock.advance(tt.token)
 			}
+			if h := tt.replies[0]; h != nil && h.Header["Retry-After"] == inTenMinutes {
+				h.Header["Retry-After"] = time.Now().UTC().Add(10 * time.Minute).Format(http.TimeFormat)
+			}
 			before := b.service.Requests()
 			script(b.service, tt.replies)
 			got := b.sender.Send(t.Context(), b.device, message)
@@ -198,7 +201,7 @@ func TestOutcomes(t *testing.T) {
 			}
 			got.ProviderID = ""
 			// A date has no parts of a second, and time goes on.
-			got.RetryAfter = got.RetryAfter.Round(10 * time.Second)
+			got.RetryAfter = got.RetryAfter.Round(30 * time.Second)
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("Send (-want +got):\n%s", diff)
 			}
@@ -301,6 +304,16 @@ func TestOutcomesWithoutAnswer(t *testing.T) {
 		got := sender.Send(t.Context(), b.device, message)
 		if got.Action != push.Retry || got.Reason != push.Network || got.Code != "tls" {
 			t.Errorf("Send = %+v, want Retry for the network, tls", got)
+		}
+	})
+	t.Run("silent, for Apple", func(t *testing.T) {
+		t.Parallel()
+		b := newBed(t, nil)
+		to := b.device
+		to.Endpoint = "https://web.push.apple.com/QGm"
+		got := b.sender.Send(t.Context(), to, push.Message{ID: "1", Silent: true})
+		if want := (push.Outcome{Action: push.Drop, Reason: push.Unsupported}); got != want {
+			t.Errorf("Send = %+v, want %+v", got, want)
 		}
 	})
 	t.Run("too late", func(t *testing.T) {
