@@ -8,12 +8,14 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"activityfeed/internal/delivery"
 	policy "activityfeed/internal/middleware"
 )
 
@@ -32,6 +34,11 @@ type Deps struct {
 	Subscriber message.Subscriber
 	// RetrySubscriber reads single records that come back from poison. Required.
 	RetrySubscriber message.Subscriber
+	// DeliverySubscriber reads what the services did (internal/delivery), in batches,
+	// as a group of its own. Nil: it is left to another process.
+	DeliverySubscriber message.Subscriber
+	// Reports takes the fact that a record went to poison. Nil means nobody asks.
+	Reports *delivery.Reporter
 	// Publisher takes poison; it answers when the log has it. Required.
 	Publisher message.Publisher
 	// Metrics registers what the sink counts; nil means nobody looks.
@@ -42,12 +49,13 @@ type Deps struct {
 
 // Analytics is the sink of all events into ClickHouse. See the package comment.
 type Analytics struct {
-	cfg     Config
-	deps    Deps
-	conn    driver.Conn
-	schema  *schema
-	sink    *sink
-	breaker *policy.Breaker
+	cfg    Config
+	deps   Deps
+	conn   driver.Conn
+	schema *schema
+	// sink writes the events, deliveries what was done with them.
+	sink, deliveries *sink
+	breaker          *policy.Breaker
 	// Two policies, for the two forms of a message; they share their metrics.
 	batchPoison, singlePoison *policy.Poison
 }
@@ -70,30 +78,52 @@ func New(cfg Config, deps Deps) (*Analytics, error) {
 	if err != nil {
 		return nil, err
 	}
+	others, err := openEach(cfg)
+	if err != nil {
+		return nil, err
+	}
 	a := &Analytics{
 		cfg:          cfg,
 		deps:         deps,
 		conn:         conn,
 		breaker:      newBreaker(deps.Log, deps.Metrics),
-		batchPoison:  newPoison(cfg, true, deps.Publisher, deps.Log, deps.Metrics),
-		singlePoison: newPoison(cfg, false, deps.Publisher, deps.Log, deps.Metrics),
+		batchPoison:  newPoison(cfg, true, deps),
+		singlePoison: newPoison(cfg, false, deps),
 	}
-	to := target{Database: cfg.Database, Cluster: cfg.Cluster}
-	a.schema = &schema{conn: conn, target: to, ttl: cfg.TTL, timeout: cfg.SchemaTimeout, files: files, log: deps.Log}
+	to := targetOf(cfg)
+	a.schema = &schema{conn: conn, others: others, target: to, ttl: cfg.TTL, timeout: cfg.SchemaTimeout, files: files, log: deps.Log}
 	a.sink = &sink{
-		store:       &store{conn: conn, table: to.Table("events"), timeout: cfg.InsertTimeout},
+		store:       &gatherer{inserter: &store{conn: conn, table: to.Table("events"), timeout: cfg.InsertTimeout}, wait: cfg.Gather},
 		poison:      a.singlePoison, // the sink hands over single records
 		log:         deps.Log,
 		metrics:     newMetrics(deps.Metrics, deps.Now),
 		now:         deps.Now,
 		maxAttempts: cfg.MaxAttempts,
+		newBlock:    newRows,
+		slots:       make(chan struct{}, slots()),
 		// As many records may be undecodable as are good. A few may be refused by
 		// ClickHouse: 2 % of the others, or one in five minutes, as in internal/middleware.
 		undecodable: newBudget(float64(cfg.PoisonLimit), 1, time.Minute, deps.Now),
 		refused:     newBudget(10, 0.02, 5*time.Minute, deps.Now),
 	}
+	a.deliveries = &sink{
+		store:       &gatherer{inserter: &store{conn: conn, table: to.Table("deliveries"), timeout: cfg.InsertTimeout}, wait: cfg.Gather},
+		poison:      a.singlePoison,
+		log:         deps.Log,
+		metrics:     a.sink.metrics,
+		now:         deps.Now,
+		maxAttempts: cfg.MaxAttempts,
+		newBlock:    newFacts,
+		slots:       make(chan struct{}, 1),
+		undecodable: newBudget(float64(cfg.PoisonLimit), 1, time.Minute, deps.Now),
+		refused:     newBudget(10, 0.02, 5*time.Minute, deps.Now),
+	}
 	return a, nil
 }
+
+// slots is how many batches of events are worked on at once: while one waits for
+// ClickHouse, the cores have another to decode.
+func slots() int { return runtime.GOMAXPROCS(0) + 1 }
 
 func (d Deps) validate() error {
 	var faults []error
@@ -113,12 +143,20 @@ func (d Deps) validate() error {
 	return errors.Join(faults...)
 }
 
+// Prepare applies the schema and returns when it is there, however long ClickHouse
+// takes to come. Run does it too; this is for who wants the tables before.
+func (a *Analytics) Prepare(ctx context.Context) error { return a.prepare(ctx) }
+
 // Run applies the schema and then moves events until ctx ends, and returns nil
 // after a clean stop. While ClickHouse is away at the start it waits and consumes
 // nothing; later outages are the middleware's affair. It returns an error at once
 // if the schema cannot be what the files say. Call it once.
 func (a *Analytics) Run(ctx context.Context) error {
-	defer func() { _ = a.conn.Close() }()
+	defer func() {
+		for _, conn := range append(a.schema.others, a.conn) {
+			_ = conn.Close()
+		}
+	}()
 	if err := a.prepare(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // stopped while waiting: nothing was begun

@@ -91,3 +91,23 @@ func (tt *testTable) insertPlainly(ctx context.Context, r *rows) error {
 	}
 	return batch.Send()
 }
+
+// BenchmarkDecode is what a row costs before it travels.
+func BenchmarkDecode(b *testing.B) {
+	s, _ := newSink(b, discard{})
+	payload := batchOf(b, 1, recordsOf(b, 0, benchEvents()...)...).Payload
+	b.ReportAllocs()
+	for b.Loop() {
+		msg := message.NewMessage("", payload)
+		msg.SetContext(record.WithOrigin(b.Context(), record.Origin{Topic: event.Topic, TopicID: "t", LastOffset: benchRows - 1, Attempt: 1}))
+		if err := s.handleBatch(msg); err != nil {
+			b.Error(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)*benchRows/b.Elapsed().Seconds(), "rows/s")
+}
+
+// discard takes every insert.
+type discard struct{}
+
+func (discard) insert(context.Context, string, block, int, int) error { return nil }

@@ -30,6 +30,8 @@ type childSpec struct {
 	// During kills while the insert is on its way; else after its success, before
 	// the acknowledgement, so that the log knows nothing of it.
 	During bool
+	// Before kills before the insert is sent.
+	Before bool
 }
 
 // runChild consumes until it kills itself.
@@ -39,7 +41,7 @@ func runChild() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	a, err := newAnalytics(spec.Config, spec.Brokers, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	a, err := newAnalyticsIn(Service, spec.Config, spec.Brokers, slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
@@ -60,8 +62,11 @@ type deadly struct {
 	inserts atomic.Int32
 }
 
-func (d *deadly) insert(ctx context.Context, token string, r *rows, from, to int) error {
+func (d *deadly) insert(ctx context.Context, token string, r block, from, to int) error {
 	mine := d.inserts.Add(1) == d.spec.Insert
+	if mine && d.spec.Before {
+		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
+	}
 	if mine && d.spec.During {
 		go func() { _ = syscall.Kill(os.Getpid(), syscall.SIGKILL) }()
 	}
@@ -72,17 +77,24 @@ func (d *deadly) insert(ctx context.Context, token string, r *rows, from, to int
 	return err
 }
 
-// die runs a child to its death.
-func die(t *testing.T, spec childSpec) {
+// specText is a spec as the child reads it.
+func specText(t *testing.T, spec childSpec) string {
 	t.Helper()
 	text, err := json.Marshal(spec)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return string(text)
+}
+
+// die runs a child to its death.
+func die(t *testing.T, spec childSpec) {
+	t.Helper()
+	text := specText(t, spec)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	child := exec.CommandContext(ctx, os.Args[0])
-	child.Env = append(os.Environ(), childEnv+"="+string(text))
+	child.Env = append(os.Environ(), childEnv+"="+text)
 	out, err := child.CombinedOutput()
 	status, _ := child.ProcessState.Sys().(syscall.WaitStatus)
 	if ctx.Err() != nil || !status.Signaled() || status.Signal() != syscall.SIGKILL {

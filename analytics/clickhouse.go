@@ -46,6 +46,29 @@ func open(cfg Config, database string) (driver.Conn, error) {
 	return conn, nil
 }
 
+// openEach returns a pool for each server of an unreplicated cluster, where the
+// schema has to be made one by one; none otherwise.
+func openEach(cfg Config) ([]driver.Conn, error) {
+	if !cfg.Unreplicated {
+		return nil, nil
+	}
+	var all []driver.Conn
+	for _, addr := range cfg.addrs() {
+		one := cfg
+		one.Addr = addr
+		conn, err := open(one, "")
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, conn)
+	}
+	return all, nil
+}
+
+// Connect returns connections to cfg's ClickHouse, to no database in particular:
+// for benchmarks and tests that look at what the sink did. It does not connect yet.
+func Connect(cfg Config) (driver.Conn, error) { return open(cfg.withDefaults(), "") }
+
 // store writes rows. It belongs to the sink.
 type store struct {
 	conn    driver.Conn
@@ -56,11 +79,11 @@ type store struct {
 // insert writes rows [from, to) as one block under a token. ClickHouse drops a
 // block whose token it has seen, so an insert whose answer was lost is repeated
 // with the same token and lands once. An empty token means no such memory.
-func (s *store) insert(ctx context.Context, token string, r *rows, from, to int) error {
+func (s *store) insert(ctx context.Context, token string, r block, from, to int) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	batch, err := s.conn.PrepareBatch(clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings(token))),
-		"INSERT INTO "+s.table+" ("+insertColumns+")")
+		"INSERT INTO "+s.table+" ("+r.columns()+")")
 	if err != nil {
 		return err
 	}

@@ -16,26 +16,36 @@ const Service = "analytics"
 // Config says where ClickHouse is and how patient we are with it. The zero value
 // is usable: see the defaults.
 type Config struct {
+	// Where ClickHouse is has flags of its own in cmd/activityfeed, which knows of
+	// the embedded one too.
+
 	// Addr is host:port of the native protocol, several separated by commas.
 	// Zero: 127.0.0.1:9000.
-	Addr string `default:"127.0.0.1:9000" help:"ClickHouse, native protocol: host:port, several separated by commas."`
+	Addr string `kong:"-"`
 	// Database is created if it is missing. Letters, digits and _. Zero: activityfeed.
-	Database string `default:"activityfeed" help:"ClickHouse database; created if missing."`
+	Database string `kong:"-"`
 	// Username of the writer. Zero: default.
-	Username string `default:"default" help:"ClickHouse user."`
+	Username string `kong:"-"`
 	// Password of Username. Zero: none. Never logged.
-	Password string `help:"ClickHouse password."`
+	Password string `kong:"-"`
 	// Secure speaks TLS, checked against the system's roots. Zero: plain TCP.
 	Secure bool `help:"Speak TLS with ClickHouse."`
 	// Cluster names a ClickHouse cluster: tables become replicated and
 	// distributed over it. Zero: one server, plain tables. It binds when a table
 	// is created and is not changed later.
 	Cluster string `help:"ClickHouse cluster to spread the tables over; empty means one server."`
+	// Unreplicated keeps each shard of the cluster on one server: for a cluster without
+	// ClickHouse Keeper or ZooKeeper. The tables are made on every address of Addr, so
+	// all servers must be named there. Zero: replicated tables, made ON CLUSTER.
+	Unreplicated bool `help:"The cluster has no Keeper: one copy of each shard, and tables made on each of the addresses given."`
 	// TTL is how long an event is kept after its time, to the second. Zero: forever.
 	TTL time.Duration `default:"0s" help:"How long events are kept in ClickHouse; 0 means forever."`
 
 	// DialTimeout bounds connecting, and waiting for a free connection. Zero: 5s.
 	DialTimeout time.Duration `default:"5s" help:"How long to wait for a connection to ClickHouse."`
+	// Gather is how long a small batch waits for others to share an insert with.
+	// Zero: 1s. Negative: it does not wait.
+	Gather time.Duration `default:"1s" help:"How long a small batch waits for others to share an insert with; negative means not at all."`
 	// InsertTimeout bounds one insert. Keep it below the subscriber's drain, so
 	// that a stop does not cut inserts off. Zero: 8s.
 	InsertTimeout time.Duration `default:"8s" help:"How long one insert may take."`
@@ -75,6 +85,7 @@ func (c Config) withDefaults() Config {
 	c.Database = cmp.Or(c.Database, "activityfeed")
 	c.Username = cmp.Or(c.Username, "default")
 	c.DialTimeout = cmp.Or(c.DialTimeout, 5*time.Second)
+	c.Gather = cmp.Or(c.Gather, time.Second)
 	c.InsertTimeout = cmp.Or(c.InsertTimeout, 8*time.Second)
 	c.SchemaTimeout = cmp.Or(c.SchemaTimeout, time.Minute)
 	c.CloseTimeout = cmp.Or(c.CloseTimeout, 30*time.Second)
@@ -106,6 +117,9 @@ func (c Config) Validate() error {
 	}
 	if c.Cluster != "" && !identifier.MatchString(c.Cluster) {
 		fault("Cluster: %q is not a name of letters, digits and _", c.Cluster)
+	}
+	if c.Unreplicated && c.Cluster == "" {
+		fault("Unreplicated: says something of a Cluster, and none is named")
 	}
 	if c.TTL < 0 || c.TTL%time.Second != 0 {
 		fault("TTL: %v is not a whole number of seconds, or 0 for ever", c.TTL)

@@ -125,6 +125,8 @@ func newSink(t testing.TB, store inserter) (*sink, *fakePoison) {
 	t.Helper()
 	poison := &fakePoison{}
 	return &sink{
+		newBlock:    newRows,
+		slots:       make(chan struct{}, 3),
 		store:       store,
 		poison:      poison,
 		log:         testenv.Logger(t),
@@ -146,7 +148,7 @@ type testTable struct {
 func newTable(t testing.TB) *testTable {
 	t.Helper()
 	addr, database := testenv.ClickHouse(t)
-	cfg := Config{Addr: addr, Database: database}.withDefaults()
+	cfg := Config{Addr: addr, Database: database, Gather: -1}.withDefaults()
 	table := connect(t, cfg)
 	if err := newSchema(t, cfg, table.conn).apply(t.Context()); err != nil {
 		t.Fatal(err)
@@ -171,7 +173,7 @@ func newSchema(t testing.TB, cfg Config, conn driver.Conn) *schema {
 		t.Fatal(err)
 	}
 	return &schema{
-		conn: conn, target: target{Database: cfg.Database, Cluster: cfg.Cluster},
+		conn: conn, target: targetOf(cfg),
 		ttl: cfg.TTL, timeout: time.Minute, files: files, log: testenv.Logger(t),
 	}
 }

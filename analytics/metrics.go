@@ -38,7 +38,7 @@ func newMetrics(reg prometheus.Registerer, now func() time.Time) *metrics {
 		}, []string{"result"}),
 		insertSeconds: with.NewHistogram(prometheus.HistogramOpts{
 			Name:    "activityfeed_analytics_insert_seconds",
-			Help:    "How long an insert took, failed ones included.",
+			Help:    "How long an insert took, its wait for others to share it with and failed ones included.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 12), // 1 ms to 24 s
 		}),
 		unknown: with.NewCounter(prometheus.CounterOpts{

@@ -11,8 +11,10 @@ import (
 )
 
 // newPoison returns the poison policy for messages that carry many records, or one.
-func newPoison(cfg Config, batch bool, pub message.Publisher, log *slog.Logger, reg prometheus.Registerer) *policy.Poison {
-	return policy.NewPoison(policy.PoisonConfig{Service: Service, MaxAttempts: cfg.MaxAttempts, Batch: batch}, pub, log, reg)
+func newPoison(cfg Config, batch bool, deps Deps) *policy.Poison {
+	return policy.NewPoison(policy.PoisonConfig{
+		Service: Service, MaxAttempts: cfg.MaxAttempts, Batch: batch, Reports: deps.Reports,
+	}, deps.Publisher, deps.Log, deps.Metrics)
 }
 
 // newBreaker returns what all handlers share: there is one ClickHouse.

@@ -118,8 +118,8 @@ func TestQueryRefuses(t *testing.T) {
 			}
 		})
 	}
-	if got := table.count("SELECT count() FROM system.tables WHERE database = '{db}'"); got != 4 {
-		t.Errorf("%d tables are left, want 4", got)
+	if got := table.count("SELECT count() FROM system.tables WHERE database = '{db}'"); got != 10 {
+		t.Errorf("%d tables are left, want 10", got)
 	}
 }
 

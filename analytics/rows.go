@@ -3,6 +3,7 @@ package analytics
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -50,13 +51,54 @@ type rows struct {
 
 	// records are where the rows came from, for poison. They alias the payload.
 	records []record.Record
+	// known are types and sources, the same few in every batch.
+	known event.Strings
 }
 
 // rowsPool keeps the columns of finished batches.
 var rowsPool = sync.Pool{New: func() any { return new(rows) }}
 
-// len returns the number of rows.
-func (r *rows) len() int { return len(r.eventID) }
+func newRows() block {
+	r, _ := rowsPool.Get().(*rows)
+	return r
+}
+
+func (r *rows) len() int                   { return len(r.eventID) }
+func (r *rows) columns() string            { return insertColumns }
+func (r *rows) id(i int) uint64            { return r.eventID[i] }
+func (r *rows) record(i int) record.Record { return r.records[i] }
+func (r *rows) oldest() time.Time          { return earliest(r.eventTime) }
+
+func (r *rows) grow(n int) {
+	r.eventID, r.eventType, r.eventTime = slices.Grow(r.eventID, n), slices.Grow(r.eventType, n), slices.Grow(r.eventTime, n)
+	r.authorID, r.actorID, r.targetID = slices.Grow(r.authorID, n), slices.Grow(r.actorID, n), slices.Grow(r.targetID, n)
+	r.postID, r.mediaCount, r.captionLength = slices.Grow(r.postID, n), slices.Grow(r.mediaCount, n), slices.Grow(r.captionLength, n)
+	r.mentions, r.level, r.source = slices.Grow(r.mentions, n), slices.Grow(r.level, n), slices.Grow(r.source, n)
+	r.logTopic, r.logPartition, r.logOffset = slices.Grow(r.logTopic, n), slices.Grow(r.logPartition, n), slices.Grow(r.logOffset, n)
+	r.records = slices.Grow(r.records, n)
+}
+
+func (r *rows) take(rec record.Record, origin record.Origin) error {
+	e, err := event.DecodeRecord(rec, &r.known)
+	if err != nil {
+		return err
+	}
+	return r.add(e, rec, origin)
+}
+
+// earliest returns the first of some times.
+func earliest(times []time.Time) time.Time {
+	first := times[0]
+	for _, t := range times[1:] {
+		if t.Before(first) {
+			first = t
+		}
+	}
+	return first
+}
+
+// possible says whether a time can be that of an event.
+func possible(t time.Time) bool { return !t.Before(firstTime) && t.Before(lastTime) }
 
 // release empties r and gives it back to the pool. Strings and payloads are
 // cleared, since a pooled slice would keep them alive.
@@ -85,6 +127,7 @@ func (r *rows) release() {
 		logPartition:  r.logPartition[:0],
 		logOffset:     r.logOffset[:0],
 		records:       r.records[:0],
+		known:         r.known,
 	}
 	rowsPool.Put(r)
 }
@@ -102,7 +145,7 @@ type row struct {
 // add appends the row of an event. An error means that the event can never be a
 // row; nothing was appended then.
 func (r *rows) add(e event.Event, rec record.Record, origin record.Origin) error {
-	if e.Time.Before(firstTime) || !e.Time.Before(lastTime) {
+	if !possible(e.Time) {
 		return fmt.Errorf("event time %s is not between %d and %d",
 			e.Time.UTC().Format(time.RFC3339), firstTime.Year(), lastTime.Year())
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/go-cmp/cmp"
 
+	"activityfeed/internal/delivery"
 	"activityfeed/internal/embedded"
 	"activityfeed/internal/event"
 	"activityfeed/internal/kafka"
@@ -101,7 +102,7 @@ type counting struct {
 	done   chan struct{}
 }
 
-func (c *counting) insert(ctx context.Context, token string, r *rows, from, to int) error {
+func (c *counting) insert(ctx context.Context, token string, r block, from, to int) error {
 	err := c.inserter.insert(ctx, token, r, from, to)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -132,19 +133,16 @@ func (c *counting) reached(n int) <-chan struct{} {
 // newAnalytics returns an Analytics on a broker, as cmd/activityfeed wires it,
 // but with small batches and little patience.
 func newAnalytics(cfg Config, brokers []string, log *slog.Logger) (*Analytics, error) {
-	group := func(name string, batch *kafka.BatchConfig) (message.Subscriber, error) {
-		return kafka.NewSubscriber(kafka.SubscriberConfig{
-			Brokers: brokers, Group: name, Batch: batch,
-			NackBackoff: 10 * time.Millisecond, MaxNackBackoff: 200 * time.Millisecond,
-			Session: time.Second, Heartbeat: 100 * time.Millisecond, Rebalance: 5 * time.Second,
-			CommitInterval: 50 * time.Millisecond, Drain: 5 * time.Second,
-		}, log, nil)
-	}
-	batches, err := group(Service, &kafka.BatchConfig{MaxRecords: 100, MaxWait: 20 * time.Millisecond})
+	return newAnalyticsAs(Service, cfg, brokers, log)
+}
+
+// newAnalyticsAs is newAnalytics as another consumer group.
+func newAnalyticsAs(group string, cfg Config, brokers []string, log *slog.Logger) (*Analytics, error) {
+	batches, err := testGroup(brokers, log, group, &kafka.BatchConfig{MaxRecords: 100, MaxWait: 20 * time.Millisecond})
 	if err != nil {
 		return nil, err
 	}
-	singles, err := group(event.RetryTopic(Service), nil)
+	singles, err := testGroup(brokers, log, event.RetryTopic(group), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -154,6 +152,15 @@ func newAnalytics(cfg Config, brokers []string, log *slog.Logger) (*Analytics, e
 	}
 	cfg.RetryInitial, cfg.RetryMax = time.Millisecond, 10*time.Millisecond
 	return New(cfg, Deps{Log: log, Subscriber: batches, RetrySubscriber: singles, Publisher: publisher})
+}
+
+func testGroup(brokers []string, log *slog.Logger, name string, batch *kafka.BatchConfig) (message.Subscriber, error) {
+	return kafka.NewSubscriber(kafka.SubscriberConfig{
+		Brokers: brokers, Group: name, Batch: batch,
+		NackBackoff: 10 * time.Millisecond, MaxNackBackoff: 200 * time.Millisecond,
+		Session: time.Second, Heartbeat: 100 * time.Millisecond, Rebalance: 5 * time.Second,
+		CommitInterval: 50 * time.Millisecond, Drain: 5 * time.Second,
+	}, log, nil)
 }
 
 // running is an Analytics at work.
@@ -210,7 +217,7 @@ func newLog(t testing.TB) []string {
 	}
 	defer admin.Close()
 	if err := admin.EnsureTopics(t.Context(), map[string]kafka.TopicConfig{
-		event.Topic: {}, event.RetryTopic(Service): {}, event.PoisonTopic(Service): {},
+		event.Topic: {}, event.RetryTopic(Service): {}, event.PoisonTopic(Service): {}, delivery.Topic: {Partitions: 2},
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -437,7 +444,7 @@ type gated struct {
 	rows, failed int
 }
 
-func (g *gated) insert(ctx context.Context, token string, r *rows, from, to int) error {
+func (g *gated) insert(ctx context.Context, token string, r block, from, to int) error {
 	g.once.Do(func() { close(g.arrived) })
 	<-g.open
 	err := g.inserter.insert(ctx, token, r, from, to)

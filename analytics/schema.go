@@ -70,7 +70,18 @@ func migrations(files fs.FS) ([]migration, error) {
 type target struct {
 	Database string
 	Cluster  string
+	// Unreplicated is Config.Unreplicated.
+	Unreplicated bool
 }
+
+// targetOf returns what the files are rendered for.
+func targetOf(cfg Config) target {
+	return target{Database: cfg.Database, Cluster: cfg.Cluster, Unreplicated: cfg.Unreplicated}
+}
+
+// replicated says whether there is a Keeper to send statements round and to keep
+// copies equal.
+func (t target) replicated() bool { return t.Cluster != "" && !t.Unreplicated }
 
 // Table returns the full name of what people read and the sink writes.
 func (t target) Table(name string) string { return t.Database + "." + name }
@@ -86,7 +97,7 @@ func (t target) Local(name string) string {
 
 // OnCluster returns the clause that sends a statement to every server.
 func (t target) OnCluster() string {
-	if t.Cluster == "" {
+	if !t.replicated() {
 		return ""
 	}
 	return "ON CLUSTER '" + t.Cluster + "'"
@@ -95,7 +106,7 @@ func (t target) OnCluster() string {
 // Engine returns a table engine of the MergeTree family, replicated on a cluster
 // (path and replica name come from the servers' default_replica_path).
 func (t target) Engine(name string) string {
-	if t.Cluster == "" {
+	if !t.replicated() {
 		return name
 	}
 	return "Replicated" + name
@@ -104,7 +115,7 @@ func (t target) Engine(name string) string {
 // DedupWindow returns the setting that makes a table remember insert tokens: the
 // last 10,000 inserts, which is hours of ours. Plain tables remember none by default.
 func (t target) DedupWindow() string {
-	if t.Cluster == "" {
+	if !t.replicated() {
 		return "non_replicated_deduplication_window = 10000"
 	}
 	return "replicated_deduplication_window = 10000"
@@ -145,7 +156,9 @@ func (m migration) statements(t target) ([]string, error) {
 // again (CREATE ... IF NOT EXISTS and the like, held by a test): any number of
 // starters may run it at once, or die in the middle.
 type schema struct {
-	conn    driver.Conn // of no particular database, which may not exist yet
+	conn driver.Conn // of no particular database, which may not exist yet
+	// others are the servers of an unreplicated cluster beside conn.
+	others  []driver.Conn
 	target  target
 	ttl     time.Duration
 	timeout time.Duration
@@ -154,8 +167,23 @@ type schema struct {
 }
 
 // apply runs the files that are not recorded yet and then sets the TTL. It
-// returns errSchemaChanged if a recorded file differs from ours.
+// returns errSchemaChanged if a recorded file differs from ours. Where nobody sends
+// statements round, it does so on every server.
 func (s *schema) apply(ctx context.Context) error {
+	if err := s.applyHere(ctx); err != nil {
+		return err
+	}
+	for _, other := range s.others {
+		one := *s
+		one.conn = other
+		if err := one.applyHere(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *schema) applyHere(ctx context.Context) error {
 	if err := s.createDatabase(ctx); err != nil {
 		return fmt.Errorf("analytics: create database %s: %w", s.target.Database, err)
 	}
@@ -183,8 +211,10 @@ func (s *schema) apply(ctx context.Context) error {
 				file.name, strings.Join(sums, " and "), file.checksum, errSchemaChanged)
 		}
 	}
-	if err := s.setTTL(ctx); err != nil {
-		return fmt.Errorf("analytics: set TTL of events: %w", err)
+	for table, column := range map[string]string{"events": "event_time", "deliveries": "accept_time"} {
+		if err := s.setTTL(ctx, table, column); err != nil {
+			return fmt.Errorf("analytics: set TTL of %s: %w", table, err)
+		}
 	}
 	return nil
 }
@@ -246,10 +276,10 @@ func (s *schema) run(ctx context.Context, file migration) error {
 	return nil
 }
 
-// setTTL changes the TTL of `events` if it is not what is asked for. It is no
+// setTTL changes the TTL of a table if it is not what is asked for. It is no
 // part of the files, because an operator may change it at any start.
-func (s *schema) setTTL(ctx context.Context) error {
-	_, table, _ := strings.Cut(s.target.Local("events"), ".")
+func (s *schema) setTTL(ctx context.Context, name, column string) error {
+	_, table, _ := strings.Cut(s.target.Local(name), ".")
 	readCtx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	var engine string
@@ -257,14 +287,14 @@ func (s *schema) setTTL(ctx context.Context) error {
 		s.target.Database, table).Scan(&engine); err != nil {
 		return err
 	}
-	alter := "ALTER TABLE " + s.target.Local("events") + " " + s.target.OnCluster()
+	alter := "ALTER TABLE " + s.target.Local(name) + " " + s.target.OnCluster()
 	if s.ttl == 0 {
 		if !strings.Contains(engine, " TTL ") {
 			return nil
 		}
 		return s.exec(ctx, alter+" REMOVE TTL")
 	}
-	ttl := fmt.Sprintf("TTL toDateTime(event_time) + toIntervalSecond(%d)", int64(s.ttl/time.Second))
+	ttl := fmt.Sprintf("TTL toDateTime(%s) + toIntervalSecond(%d)", column, int64(s.ttl/time.Second))
 	if strings.Contains(engine, " "+ttl+" ") {
 		return nil
 	}

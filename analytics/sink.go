@@ -9,6 +9,7 @@ import (
 	"iter"
 	"log/slog"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,12 +21,15 @@ import (
 	"activityfeed/internal/record"
 )
 
+// mostRows is the most room that is made at once for the rows of a batch.
+const mostRows = 50_000
+
 // reasonRefused is why a row that ClickHouse does not take is in poison.
 const reasonRefused = "refused"
 
 // inserter puts rows [from, to) into the table, all or none, once a token.
 type inserter interface {
-	insert(ctx context.Context, token string, r *rows, from, to int) error
+	insert(ctx context.Context, token string, r block, from, to int) error
 }
 
 // poisoner puts one record of the batch whose context ctx is out of the way, and
@@ -38,6 +42,11 @@ type poisoner interface {
 // record by record, because no layer above sees into a batch; what it returns is
 // an outage, and means the whole batch again.
 type sink struct {
+	// slots bounds how many batches are worked on at once. One for each partition
+	// would fill the memory at a catch-up, and keep neither us nor ClickHouse busier.
+	slots chan struct{}
+	// newBlock returns an empty block of the sink's table.
+	newBlock    func() block
 	store       inserter
 	poison      poisoner
 	log         *slog.Logger
@@ -76,17 +85,29 @@ type bad struct {
 // costs a repeat that ClickHouse drops.
 func (s *sink) write(ctx context.Context, records iter.Seq2[record.Record, error]) error {
 	origin := record.OriginOf(ctx)
-	r, _ := rowsPool.Get().(*rows)
+	select {
+	case s.slots <- struct{}{}:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	leave := sync.OnceFunc(func() { <-s.slots })
+	defer leave()
+	r := s.newBlock()
 	defer r.release()
+	// Gaps of the log may make the run look longer than it is.
+	r.grow(int(min(origin.LastOffset-origin.Offset+1, mostRows)))
 
 	undecodable, err := s.decode(ctx, records, r)
 	if err != nil {
 		return err
 	}
+	if r.len() < smallInsert {
+		leave() // it waits for company, and not in the way of others
+	}
 	var refused []bad
 	if r.len() > 0 {
 		if refused, err = s.insert(ctx, origin, r); err != nil {
-			s.failed(r, err)
+			s.failed(origin, r, err)
 			return err
 		}
 		s.inserted(origin, r, r.len()-len(refused))
@@ -100,7 +121,7 @@ func (s *sink) write(ctx context.Context, records iter.Seq2[record.Record, error
 
 // decode fills r and returns the records that are no events of ours, or
 // impossible ones. Unknown types are left out and counted.
-func (s *sink) decode(ctx context.Context, records iter.Seq2[record.Record, error], r *rows) ([]bad, error) {
+func (s *sink) decode(ctx context.Context, records iter.Seq2[record.Record, error], r block) ([]bad, error) {
 	origin := record.OriginOf(ctx)
 	var undecodable []bad
 	for rec, err := range records {
@@ -126,22 +147,18 @@ func (s *sink) decode(ctx context.Context, records iter.Seq2[record.Record, erro
 
 // addRecord decodes one record into r. A panic is held against this record: the
 // recoverer around the handler could only hold it against the whole batch.
-func addRecord(r *rows, rec record.Record, origin record.Origin) (err error) {
+func addRecord(r block, rec record.Record, origin record.Origin) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fault.Poison(middleware.ReasonPanic, fmt.Errorf("panic: %v", p))
 		}
 	}()
-	e, err := event.Decode(rec.Message())
-	if err != nil {
-		return err
-	}
-	return r.add(e, rec, origin)
+	return r.take(rec, origin)
 }
 
 // insert writes all rows and returns those which ClickHouse refuses for what is
 // in them. Any other failure is an outage.
-func (s *sink) insert(ctx context.Context, origin record.Origin, r *rows) ([]bad, error) {
+func (s *sink) insert(ctx context.Context, origin record.Origin, r block) ([]bad, error) {
 	search := search{sink: s, origin: origin, rows: r, limit: s.refused.most(r.len())}
 	if err := search.insert(ctx, 0, r.len()); err != nil {
 		return nil, fault.Outage(fmt.Sprintf("insert %s-%d", origin, origin.LastOffset), err)
@@ -153,7 +170,7 @@ func (s *sink) insert(ctx context.Context, origin record.Origin, r *rows) ([]bad
 type search struct {
 	sink    *sink
 	origin  record.Origin
-	rows    *rows
+	rows    block
 	limit   int // of refused rows; beyond it the table is at fault, not the rows
 	refused []bad
 }
@@ -180,7 +197,7 @@ func (s *search) insert(ctx context.Context, from, to int) error {
 		}
 		return s.insert(ctx, middle, to)
 	}
-	s.refused = append(s.refused, bad{s.rows.records[from], reasonRefused, err})
+	s.refused = append(s.refused, bad{s.rows.record(from), reasonRefused, err})
 	if len(s.refused) > s.limit {
 		return fmt.Errorf("%d rows refused, which is too many to be their fault: %w", len(s.refused), err)
 	}
@@ -204,20 +221,21 @@ func (s *search) blamesData(err error) bool {
 // the log, and a hash of their ids. The place alone would not do: offsets restart
 // with a lost log, and a newer version of us may read more rows from the same
 // place; ClickHouse drops other rows under a known token without a word.
-func token(origin record.Origin, r *rows, from, to int) string {
+func token(origin record.Origin, r block, from, to int) string {
 	if origin.Topic == "" {
 		return "" // from no log, so never again from the same place
 	}
 	hash := fnv.New64a()
 	var id [8]byte
-	for _, n := range r.eventID[from:to] {
+	for row := from; row < to; row++ {
+		n := r.id(row)
 		for i := range id {
 			id[i] = byte(n >> (8 * i))
 		}
 		_, _ = hash.Write(id[:]) // never fails
 	}
 	return origin.TopicID + "/" + strconv.Itoa(int(origin.Partition)) + "/" +
-		strconv.FormatInt(r.records[from].Offset, 10) + "-" + strconv.FormatInt(r.records[to-1].Offset, 10) +
+		strconv.FormatInt(r.record(from).Offset, 10) + "-" + strconv.FormatInt(r.record(to-1).Offset, 10) +
 		"/" + hex.EncodeToString(hash.Sum(nil))
 }
 
@@ -241,10 +259,10 @@ func (s *sink) bury(ctx context.Context, b *budget, good int, records []bad) err
 }
 
 // inserted notes a batch that is in.
-func (s *sink) inserted(origin record.Origin, r *rows, n int) {
+func (s *sink) inserted(origin record.Origin, r block, n int) {
 	s.metrics.rows.Add(float64(n))
-	if origin.Topic != event.RetryTopic(Service) { // what comes back from poison is old, and says nothing of our pace
-		s.metrics.fresh(oldest(r), s.now())
+	if origin.Topic == event.Topic { // what comes back from poison is old, and says nothing of our pace
+		s.metrics.fresh(r.oldest(), s.now())
 	}
 	if s.failing.Swap(false) {
 		s.log.Info("analytics: ClickHouse takes inserts again")
@@ -252,20 +270,11 @@ func (s *sink) inserted(origin record.Origin, r *rows, n int) {
 }
 
 // failed notes a batch that waits.
-func (s *sink) failed(r *rows, err error) {
-	s.metrics.stale(oldest(r))
+func (s *sink) failed(origin record.Origin, r block, err error) {
+	if origin.Topic == event.Topic {
+		s.metrics.stale(r.oldest())
+	}
 	if !s.failing.Swap(true) {
 		s.log.Warn("analytics: ClickHouse takes no inserts; batches wait in the log", "err", err)
 	}
-}
-
-// oldest returns the earliest time of an event in r.
-func oldest(r *rows) time.Time {
-	first := r.eventTime[0]
-	for _, t := range r.eventTime[1:] {
-		if t.Before(first) {
-			first = t
-		}
-	}
-	return first
 }

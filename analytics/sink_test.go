@@ -185,15 +185,15 @@ type fakeStore struct {
 	tokens  []string
 }
 
-func (f *fakeStore) insert(_ context.Context, token string, r *rows, from, to int) error {
+func (f *fakeStore) insert(_ context.Context, token string, r block, from, to int) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.inserts++
-	if err := f.answer(r.authorID[from:to]); err != nil {
+	if err := f.answer(r.(*rows).authorID[from:to]); err != nil {
 		return err
 	}
 	f.tokens = append(f.tokens, token)
-	f.in = append(f.in, r.authorID[from:to]...)
+	f.in = append(f.in, r.(*rows).authorID[from:to]...)
 	return nil
 }
 

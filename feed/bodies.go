@@ -36,30 +36,30 @@ type bodyCache struct {
 	size int
 	kept *simplelru.LRU[event.ID, post]
 	// place is up to where the news are known; nothing is kept before it is.
-	place place
+	place newsID
 	// learnt counts the deletes: a body that was read before one of them came may
 	// be of a post that is gone.
 	learnt uint64
 }
 
-// place is an id of a Redis stream; they only grow.
-type place struct {
+// newsID is an id of a Redis stream; they only grow.
+type newsID struct {
 	known   bool
 	ms, seq uint64
 }
 
-func (p place) String() string { return fmt.Sprintf("%d-%d", p.ms, p.seq) }
+func (p newsID) String() string { return fmt.Sprintf("%d-%d", p.ms, p.seq) }
 
-func (p place) after(q place) bool { return p.ms > q.ms || p.ms == q.ms && p.seq > q.seq }
+func (p newsID) after(q newsID) bool { return p.ms > q.ms || p.ms == q.ms && p.seq > q.seq }
 
-func parsePlace(id string) (place, bool) {
+func parseNewsID(id string) (newsID, bool) {
 	first, second, _ := strings.Cut(id, "-")
 	ms, err := strconv.ParseUint(first, 10, 64)
 	if err != nil {
-		return place{}, false
+		return newsID{}, false
 	}
 	seq, err := strconv.ParseUint(second, 10, 64)
-	return place{known: true, ms: ms, seq: seq}, err == nil
+	return newsID{known: true, ms: ms, seq: seq}, err == nil
 }
 
 func newBodyCache(limit int) *bodyCache {
@@ -151,15 +151,15 @@ func (c *bodyCache) begin(cmd *redis.XMessageSliceCmd) {
 	if c.place.known || cmd.Err() != nil {
 		return
 	}
-	c.place = place{known: true}
+	c.place = newsID{known: true}
 	if newest := cmd.Val(); len(newest) > 0 {
-		c.place, _ = parsePlace(newest[0].ID)
+		c.place, _ = parseNewsID(newest[0].ID)
 	}
 }
 
 // hear takes one delete, perhaps again.
 func (c *bodyCache) hear(item redis.XMessage) {
-	at, ok := parsePlace(item.ID)
+	at, ok := parseNewsID(item.ID)
 	text, _ := item.Values[newsField].(string)
 	id, err := event.ParseID(text)
 	if !ok || err != nil {
@@ -176,6 +176,6 @@ func (c *bodyCache) hear(item redis.XMessage) {
 func (c *bodyCache) forget() {
 	c.kept.Purge()
 	c.size = 0
-	c.place = place{}
+	c.place = newsID{}
 	c.learnt++
 }

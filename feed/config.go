@@ -59,6 +59,15 @@ type Config struct {
 	// process believes that it is still under way. Default 10 s.
 	RebuildTimeout time.Duration `default:"10s" help:"Deadline for building one cold feed."`
 
+	// WatchStart is how long a live stream may take to begin. Default 5 s.
+	WatchStart time.Duration `default:"5s" help:"How long a live stream may take to begin before it is refused."`
+	// WatchQueue is how much news may pile up for one live stream before its client
+	// is cut off. Default 256.
+	WatchQueue int `default:"256" help:"News that may pile up for one live stream before its client is cut off."`
+	// SlowClient is how long a client may leave live news unread in the buffers
+	// between us before its stream is cut off. Default 10 s.
+	SlowClient time.Duration `default:"10s" help:"How long a live stream may be stuck before its client is cut off."`
+
 	// Retries is how often a failed event is tried again in place before its lane
 	// backs off. Default 3; negative means never.
 	Retries int `default:"3" help:"Quick retries of an event before its lane backs off; negative: none."`
@@ -90,6 +99,9 @@ func (c Config) withDefaults() Config {
 	c.ViewCache = cmp.Or(c.ViewCache, 500_000)
 	c.Rebuilds = cmp.Or(c.Rebuilds, 8)
 	c.RebuildTimeout = cmp.Or(c.RebuildTimeout, 10*time.Second)
+	c.WatchStart = cmp.Or(c.WatchStart, 5*time.Second)
+	c.WatchQueue = cmp.Or(c.WatchQueue, 256)
+	c.SlowClient = cmp.Or(c.SlowClient, 10*time.Second)
 	c.Retries = cmp.Or(c.Retries, 3)
 	c.RetryInitial = cmp.Or(c.RetryInitial, 50*time.Millisecond)
 	c.RetryMax = cmp.Or(c.RetryMax, time.Second)
@@ -125,6 +137,9 @@ func (c Config) Validate() error {
 		{"PipelineSize", int64(c.PipelineSize)},
 		{"Rebuilds", int64(c.Rebuilds)},
 		{"RebuildTimeout", int64(c.RebuildTimeout)},
+		{"WatchStart", int64(c.WatchStart)},
+		{"WatchQueue", int64(c.WatchQueue)},
+		{"SlowClient", int64(c.SlowClient)},
 		{"RetryInitial", int64(c.RetryInitial)},
 		{"RetryMax", int64(c.RetryMax)},
 		{"MaxAttempts", int64(c.MaxAttempts)},

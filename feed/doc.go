@@ -20,6 +20,22 @@
 // [mostUnseen] bounds. The position is a fact (UserSawFeed), one for all devices, and
 // only moves forward.
 //
+// # Live
+//
+// WatchFeed tells the posts that come into a home feed, removed posts, and moves of
+// the read position. Each process that serves streams reads the log once (live.go) and
+// matches it in memory against whom its connected users follow (interest.go): nobody
+// who is not connected costs anything. Follows, blocks and mutes count from their
+// place in the log on; a follow does not bring older posts.
+//
+// A stream ends, its client comes back with the cursor of the last message that it
+// has, on any process, and gets each post that stands in the feed and that it has not
+// had: once. For that the cursor names the posts of the last five minutes (place.go),
+// because posts do not come in the order of their ids. A post that comes to the log
+// later than that is in the feed, but not on streams. What the log has and Redis does
+// not yet is taken from the facts of the last minute (recent.go); while the consumers
+// are further behind than that, streams are refused.
+//
 // # What lies in Redis
 //
 // keys.go has the names. feed:{u} is a LIST of post ids, at most about

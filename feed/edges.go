@@ -133,3 +133,25 @@ func (s *redisStore) sources(ctx context.Context, user string) ([]string, error)
 	}
 	return authors, nil
 }
+
+// bondsOf returns what a user is to everybody, for the live feeds.
+func (s *redisStore) bondsOf(ctx context.Context, user string) (map[string]bond, error) {
+	relations := []struct {
+		rel  relation
+		bond bond
+	}{{following, bondFollows}, {mutes, bondMutes}, {blocks, bondBlocks}, {blockedBy, bondBlockedBy}}
+	cmds := make([]*redis.StringSliceCmd, len(relations))
+	for i, r := range relations {
+		cmds[i] = redis.NewStringSliceCmd(ctx, "hkeys", r.rel.key(user))
+	}
+	if err := s.exec(ctx, erased(cmds)); err != nil {
+		return nil, redisfault.Of(err, "read edges of %s", user)
+	}
+	bonds := make(map[string]bond, len(cmds[0].Val()))
+	for i, cmd := range cmds {
+		for _, other := range cmd.Val() {
+			bonds[other] |= relations[i].bond
+		}
+	}
+	return bonds, nil
+}

@@ -19,20 +19,28 @@ import (
 // to keep the pipelines full, few enough to let other posts in between.
 const partsUnderWay = 4
 
+// fanout is what became of a post.
+type fanout struct {
+	// audience is how many followers the author has.
+	audience int
+	// delivered is into how many feeds the post went: those that are kept, and none
+	// but the author's own for large authors.
+	delivered int
+}
+
 // publish keeps a post and pushes it into the home feeds of the author and their
 // followers. The body comes first, so that no reader meets an id without one; the
 // author's list comes before the pushes, so that a feed which is being built
-// finds the post in one or the other. again says that this may be a repeat. It
-// returns into how many feeds the post went.
-func (s *redisStore) publish(ctx context.Context, photo *pb.Photo, again bool) (delivered int, err error) {
+// finds the post in one or the other. again says that this may be a repeat.
+func (s *redisStore) publish(ctx context.Context, photo *pb.Photo, again bool) (done fanout, err error) {
 	author := photo.GetAuthorId()
 	id, err := event.ParseID(photo.GetPostId())
 	if err != nil {
-		return 0, fault.Poison(event.ReasonInvalid, fmt.Errorf("post_id: %w", err))
+		return done, fault.Poison(event.ReasonInvalid, fmt.Errorf("post_id: %w", err))
 	}
 	value, err := encodePost(photo)
 	if err != nil {
-		return 0, err
+		return done, err
 	}
 	// Four commands of two hash tags; those of the author's run in this order.
 	keep := redis.NewBoolCmd(ctx, "setnx", postKey(id), value)
@@ -40,33 +48,34 @@ func (s *redisStore) publish(ctx context.Context, photo *pb.Photo, again bool) (
 	size := redis.NewIntCmd(ctx, "hlen", followers.key(author))
 	generation := redis.NewStringCmd(ctx, "hget", followers.key(author), generationField)
 	if err := s.writes.do(ctx, keep, enlist, size, generation); err != nil {
-		return 0, redisfault.Of(err, "keep post %s of %s", id, author)
+		return done, redisfault.Of(err, "keep post %s of %s", id, author)
 	}
 	if !keep.Val() {
 		// A repeat, or there is a tombstone: the script tells.
 		gone, err := s.keepAgain(ctx, id, author, value)
 		if err != nil {
-			return 0, err
+			return done, err
 		}
 		if gone {
-			return 0, s.unlist(ctx, author, id)
+			return done, s.unlist(ctx, author, id)
 		}
 	}
+	done.audience = max(0, int(size.Val())-1) // the generation is an entry too
 	reach, members, err := s.reach(ctx, author, int(size.Val()), generation.Val())
 	if err != nil {
-		return 0, err
+		return done, err
 	}
 	for pushes, err := range s.audience(ctx, author, reach, members) {
 		if err != nil {
-			return delivered, err
+			return done, err
 		}
 		n, err := s.pushAll(ctx, id, pushes, again)
-		delivered += n
+		done.delivered += n
 		if err != nil {
-			return delivered, err
+			return done, err
 		}
 	}
-	return delivered, nil
+	return done, nil
 }
 
 // keepAgain keeps the body where something is already. It returns true if the

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/grpc"
 
+	facts "activityfeed/internal/delivery"
 	"activityfeed/internal/middleware"
 	pb "activityfeed/proto/activityfeed/v1"
 )
@@ -33,6 +34,17 @@ type Deps struct {
 	// Marks writes read positions to the log. Nil: this process has no write side, and
 	// MarkSeen answers UNAVAILABLE.
 	Marks marks
+	// Tail follows the log for live streams, from [LiveSince] ago or before that. Nil:
+	// WatchFeed answers UNAVAILABLE.
+	Tail tail
+	// Behind says whether the consumers of the feed have yet to do something that is
+	// before these offsets; a partition that is not named has to be done whole. While
+	// it is so, streams are refused: they would miss what is in between. Nil means
+	// never.
+	Behind func(ctx context.Context, start map[int32]int64) (bool, error)
+	// Reports takes the fact that a post is in its feeds, for analytics. Nil means
+	// nobody asks.
+	Reports *facts.Reporter
 	// Metrics is where the collectors go. Nil means none.
 	Metrics prometheus.Registerer
 	// Now is the clock. Nil means time.Now.
@@ -67,6 +79,7 @@ type Feed struct {
 	deps    Deps
 	store   *redisStore
 	handler *handler
+	hub     *hub
 }
 
 // New returns a feed that neither reads nor writes yet.
@@ -84,7 +97,8 @@ func New(cfg Config, deps Deps) (*Feed, error) {
 		cfg:     cfg,
 		deps:    deps,
 		store:   store,
-		handler: &handler{store: store, log: deps.Log, metrics: m, now: deps.Now},
+		handler: &handler{store: store, log: deps.Log, metrics: m, now: deps.Now, reports: deps.Reports},
+		hub:     newHub(deps, store),
 	}, nil
 }
 
@@ -94,7 +108,17 @@ func (f *Feed) Register(server grpc.ServiceRegistrar) {
 }
 
 func (f *Feed) service() *feedService {
-	return &feedService{store: f.store, positions: f.store, marks: f.deps.Marks, now: f.deps.Now}
+	return &feedService{cfg: f.cfg, store: f.store, positions: f.store, marks: f.deps.Marks, hub: f.hub, now: f.deps.Now}
+}
+
+// RunLive follows the log for live streams until ctx ends, ends the streams and
+// returns nil. It may be called once, beside Run or without it.
+func (f *Feed) RunLive(ctx context.Context) error {
+	if f.deps.Tail == nil {
+		return errors.New("feed: RunLive needs Tail")
+	}
+	f.hub.run(ctx)
+	return nil
 }
 
 // Run consumes facts until ctx ends, then waits for those in flight and returns
@@ -103,7 +127,7 @@ func (f *Feed) Run(ctx context.Context) error {
 	if f.deps.Subscriber == nil || f.deps.RetrySubscriber == nil || f.deps.Publisher == nil {
 		return errors.New("feed: Run needs Subscriber, RetrySubscriber and Publisher")
 	}
-	poison := middleware.NewPoison(middleware.PoisonConfig{Service: service, MaxAttempts: f.cfg.MaxAttempts},
+	poison := middleware.NewPoison(middleware.PoisonConfig{Service: service, MaxAttempts: f.cfg.MaxAttempts, Reports: f.deps.Reports},
 		f.deps.Publisher, f.deps.Log, f.deps.Metrics)
 	router, err := newRouter(f.cfg, f.deps, f.handler, poison)
 	if err != nil {

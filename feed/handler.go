@@ -9,6 +9,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	facts "activityfeed/internal/delivery"
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
 	"activityfeed/internal/record"
@@ -19,7 +20,7 @@ import (
 // again with the same fact, at any time, and changes nothing then.
 type projection interface {
 	// publish keeps a post and pushes it; again says that it may be a repeat.
-	publish(ctx context.Context, photo *pb.Photo, again bool) (delivered int, err error)
+	publish(ctx context.Context, photo *pb.Photo, again bool) (fanout, error)
 	// remove deletes a post if it is the author's own.
 	remove(ctx context.Context, author string, id event.ID) (bool, error)
 	// link keeps a fact about two users.
@@ -36,6 +37,7 @@ type handler struct {
 	log     *slog.Logger
 	metrics *metrics
 	now     func() time.Time
+	reports *facts.Reporter
 }
 
 // handle is the consumer of both topics. An event of a type that this version
@@ -81,7 +83,7 @@ func (h *handler) handle(msg *message.Message) error {
 func (h *handler) photoPosted(ctx context.Context, e event.Event, d *pb.PhotoPosted) error {
 	start := h.now()
 	again := record.OriginOf(ctx).Attempt > 1 || callOf(ctx) > 1
-	delivered, err := h.store.publish(ctx, d.GetPhoto(), again)
+	done, err := h.store.publish(ctx, d.GetPhoto(), again)
 	if err != nil {
 		return err
 	}
@@ -89,7 +91,8 @@ func (h *handler) photoPosted(ctx context.Context, e event.Event, d *pb.PhotoPos
 	h.metrics.posts.Inc()
 	h.metrics.fanoutSeconds.Observe(end.Sub(start).Seconds())
 	h.metrics.visibleAfter.Observe(end.Sub(e.Time).Seconds())
-	h.log.Debug("pushed a post", "event_id", e.ID, "user_id", d.GetPhoto().GetAuthorId(), "feeds", delivered)
+	h.reports.Report(facts.Fanout(service, e.ID, e.Time, d.GetPhoto(), done.audience, done.delivered, end))
+	h.log.Debug("pushed a post", "event_id", e.ID, "user_id", d.GetPhoto().GetAuthorId(), "feeds", done.delivered)
 	return nil
 }
 

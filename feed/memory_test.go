@@ -85,7 +85,7 @@ func TestBodyCache(t *testing.T) {
 	}{
 		{"a body is kept", func(c *bodyCache, learnt uint64) { c.put([]post{body(1)}, learnt) }, true},
 		{"nothing is kept before the place in the news is known", func(c *bodyCache, learnt uint64) {
-			c.place = place{}
+			c.place = newsID{}
 			c.put([]post{body(1)}, learnt)
 		}, false},
 		{"a body that was read before a delete came is not kept", func(c *bodyCache, learnt uint64) {
@@ -124,7 +124,7 @@ func TestBodyCache(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := newBodyCache(bodyWeight + 100)
-			c.place = place{known: true, ms: 7}
+			c.place = newsID{known: true, ms: 7}
 			found := make([]post, 1)
 			_, learnt := c.get([]event.ID{body(1).id}, found)
 			tt.do(c, learnt)

@@ -37,10 +37,12 @@ type timeline interface {
 type feedService struct {
 	pb.UnimplementedFeedServiceServer
 
+	cfg       Config
 	store     timeline
 	positions positions
 	// marks is nil where there is no write side.
 	marks marks
+	hub   *hub
 	now   func() time.Time
 }
 
@@ -61,6 +63,9 @@ func (s *feedService) GetHomeFeed(ctx context.Context, req *pb.GetHomeFeedReques
 		return nil, err
 	}
 	resp := &pb.GetHomeFeedResponse{Photos: page.photos, NextPageToken: page.next, HasMore: page.more}
+	if req.GetPageToken() == "" {
+		resp.WatchCursor = page.place(s.now()).token(cursorOf(user))
+	}
 	if req.GetWithUnseen() {
 		if resp.Unseen, err = s.unseen(ctx, user); err != nil {
 			return nil, err

@@ -8,6 +8,7 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	"activityfeed/internal/delivery"
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
 	pb "activityfeed/proto/activityfeed/v1"
@@ -21,6 +22,7 @@ type handler struct {
 	metrics *metrics
 	// everyPost is what a follower gets who did not choose.
 	everyPost bool
+	reports   *delivery.Reporter
 }
 
 // handle processes one message of the log.
@@ -36,7 +38,7 @@ func (h *handler) handle(msg *message.Message) error {
 	ctx := msg.Context()
 	switch d := e.Data.(type) {
 	case *pb.PhotoPosted:
-		return h.photoPosted(ctx, e.ID, d.GetPhoto())
+		return h.photoPosted(ctx, e, d.GetPhoto())
 	case *pb.PhotoDeleted:
 		return h.photoDeleted(ctx, d)
 	case *pb.UserFollowed:
@@ -58,8 +60,8 @@ func (h *handler) handle(msg *message.Message) error {
 }
 
 // photoPosted tells the mentioned users and the author's subscribers.
-func (h *handler) photoPosted(ctx context.Context, id event.ID, photo *pb.Photo) error {
-	begin := h.now()
+func (h *handler) photoPosted(ctx context.Context, e event.Event, photo *pb.Photo) error {
+	begin, id := h.now(), e.ID
 	author := photo.GetAuthorId()
 	post, err := event.ParseID(photo.GetPostId())
 	if err != nil {
@@ -79,7 +81,9 @@ func (h *handler) photoPosted(ctx context.Context, id event.ID, photo *pb.Photo)
 	r := row{id: id, kind: pb.NotificationType_NOTIFICATION_TYPE_MENTION, actor: author, post: post}
 	// Mentions go first: the row of a subscriber who is mentioned is there already
 	// when the subscribers' turn comes, and stays.
-	if err := h.tell(ctx, r, slices.Clone(photo.GetMentions()), audience.hiding); err != nil {
+	asked := len(photo.GetMentions())
+	written, err := h.tell(ctx, r, slices.Clone(photo.GetMentions()), audience.hiding)
+	if err != nil {
 		return err
 	}
 	r.kind = pb.NotificationType_NOTIFICATION_TYPE_POST
@@ -87,11 +91,16 @@ func (h *handler) photoPosted(ctx context.Context, id event.ID, photo *pb.Photo)
 		if err != nil {
 			return err
 		}
-		if err := h.tell(ctx, r, users, audience.hiding); err != nil {
+		asked += len(users)
+		told, err := h.tell(ctx, r, users, audience.hiding)
+		if err != nil {
 			return err
 		}
+		written += told
 	}
-	h.metrics.fanout.Observe(h.now().Sub(begin).Seconds())
+	end := h.now()
+	h.metrics.fanout.Observe(end.Sub(begin).Seconds())
+	h.reports.Report(delivery.Fanout(serviceName, id, e.Time, photo, asked, written, end))
 	return nil
 }
 
@@ -120,17 +129,19 @@ func (h *handler) userFollowed(ctx context.Context, id event.ID, d *pb.UserFollo
 		return err
 	}
 	r := row{id: id, kind: pb.NotificationType_NOTIFICATION_TYPE_FOLLOW, actor: d.GetFollowerId()}
-	return h.tell(ctx, r, []string{d.GetFolloweeId()}, true)
+	_, err = h.tell(ctx, r, []string{d.GetFolloweeId()}, true)
+	return err
 }
 
 // tell adds a row to the inboxes of users, except the actor's own and those of
-// users who do not hear of the actor. hiding says that there may be such users.
-func (h *handler) tell(ctx context.Context, r row, users []string, hiding bool) error {
+// users who do not hear of the actor. hiding says that there may be such users. It
+// returns how many rows are new.
+func (h *handler) tell(ctx context.Context, r row, users []string, hiding bool) (int, error) {
 	users = slices.DeleteFunc(users, func(user string) bool { return user == r.actor })
 	if hiding {
 		told, err := h.store.heardBy(ctx, r.actor, users)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		h.metrics.hidden.Add(float64(len(users) - len(told)))
 		users = told
@@ -139,7 +150,7 @@ func (h *handler) tell(ctx context.Context, r row, users []string, hiding bool) 
 	once := r.kind == pb.NotificationType_NOTIFICATION_TYPE_FOLLOW
 	added, err := h.store.insert(ctx, r, users, once)
 	h.metrics.rows.WithLabelValues(kindLabel(r.kind)).Add(float64(added))
-	return err
+	return added, err
 }
 
 // expired says, and counts, that an event is too old to be told: a rebuild from a

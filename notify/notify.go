@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
+	"activityfeed/internal/delivery"
 	"activityfeed/internal/middleware"
 	pb "activityfeed/proto/activityfeed/v1"
 )
@@ -37,6 +38,9 @@ type Deps struct {
 	RetrySubscriber message.Subscriber
 	// Publisher writes poison; it answers when the log has it. Required with Subscriber.
 	Publisher message.Publisher
+	// Reports takes the fact that a post is in its inboxes, for analytics; nil means
+	// nobody asks.
+	Reports *delivery.Reporter
 	// Metrics registers the metrics; nil means none.
 	Metrics prometheus.Registerer
 	// Now is the clock; nil means time.Now.
@@ -96,7 +100,7 @@ func New(cfg Config, deps Deps) (*Notify, error) {
 	return &Notify{
 		cfg:     cfg,
 		deps:    deps,
-		handler: &handler{store: store, now: deps.Now, metrics: metrics, everyPost: cfg.DefaultLevel == levelAll},
+		handler: &handler{store: store, now: deps.Now, metrics: metrics, everyPost: cfg.DefaultLevel == levelAll, reports: deps.Reports},
 		service: &service{store: store, hub: hub, cfg: cfg, metrics: metrics},
 		hub:     hub,
 	}, nil
@@ -125,7 +129,7 @@ func (n *Notify) Run(ctx context.Context) error {
 
 // consume runs the router until ctx ends.
 func (n *Notify) consume(ctx context.Context) error {
-	poison := middleware.NewPoison(middleware.PoisonConfig{Service: serviceName, MaxAttempts: n.cfg.MaxAttempts},
+	poison := middleware.NewPoison(middleware.PoisonConfig{Service: serviceName, MaxAttempts: n.cfg.MaxAttempts, Reports: n.deps.Reports},
 		n.deps.Publisher, n.deps.Log, n.deps.Metrics)
 	router, err := newRouter(n.cfg, n.deps, n.handler, poison)
 	if err != nil {

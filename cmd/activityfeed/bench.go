@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"activityfeed/analytics"
 	"activityfeed/internal/bench"
 	"activityfeed/internal/embedded"
 )
@@ -20,6 +21,7 @@ type benchCmd struct {
 	Scale      benchScaleCmd      `cmd:"" help:"Cost of a delivery among many users, beside that among few. Needs 12 GB."`
 	Subscriber benchSubscriberCmd `cmd:"" help:"Messages a second with handlers of 1 ms, beside watermill-kafka."`
 	Push       benchPushCmd       `cmd:"" help:"Web Push messages a second to a local push service, beside a bare HTTP/2 client."`
+	Analytics  benchAnalyticsCmd  `cmd:"" help:"Rows a second from the log to ClickHouse, beside clickhouse-go alone."`
 }
 
 type benchFanoutCmd struct {
@@ -120,6 +122,23 @@ func (c *benchPushCmd) Run(ctx context.Context, con *console) error {
 	}
 	_, err = fmt.Fprintln(con.out, result)
 	return err
+}
+
+type benchAnalyticsCmd struct {
+	Rows int `default:"600000" help:"Events on the log."`
+}
+
+// Run prints the table and the ratio.
+func (c *benchAnalyticsCmd) Run(ctx context.Context, con *console) error {
+	return measure(ctx, con, roleSet{roleAnalytics}, func(e *engines, log *slog.Logger) (bench.Result, error) {
+		if len(e.clickhouse.addr) == 0 {
+			return bench.Result{}, embedded.ErrEngineMissing
+		}
+		return bench.Analytics(ctx, con.out, bench.AnalyticsConfig{
+			Brokers: e.brokers, Rows: c.Rows,
+			ClickHouse: analytics.Config{Addr: e.clickhouse.addr[0], Username: e.clickhouse.username, Password: e.clickhouse.password},
+		}, log)
+	})
 }
 
 // measure runs a benchmark on embedded engines in a folder of its own.

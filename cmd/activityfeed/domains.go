@@ -29,7 +29,7 @@ type consumerConfig struct {
 	MaxBackoff   time.Duration `default:"30s" help:"Longest pause before an event that failed is tried again."`
 	BatchRecords int           `default:"50000" help:"Events in one insert into ClickHouse at most."`
 	BatchBytes   int           `default:"16777216" help:"Bytes in one insert into ClickHouse at most."`
-	BatchWait    time.Duration `default:"1s" help:"How long an event waits for its batch to fill."`
+	BatchWait    time.Duration `default:"500ms" help:"How long an event waits for its batch to fill."`
 }
 
 // addDomains builds the domains of the process's roles. This is the one place
@@ -104,7 +104,7 @@ func (s *server) addAPI(publisher *kafka.Publisher, ids *event.IDs, feeds *feed.
 	}
 	s.engines.endpoints.API = listener.Addr().String()
 	s.frontend = append(s.frontend, app.Part{Name: "gRPC", Run: func(ctx context.Context) error { return s.rpc.Serve(ctx, listener) }})
-	s.backend = append(s.backend, app.Part{Name: "post", Run: posts.Run})
+	s.backend = append(s.backend, app.Part{Name: "post", Run: posts.Run}, app.Part{Name: "live feeds", Run: feeds.RunLive})
 	return nil
 }
 
@@ -112,7 +112,7 @@ func (s *server) addAPI(publisher *kafka.Publisher, ids *event.IDs, feeds *feed.
 func (s *server) newFeed(publisher *kafka.Publisher, ids *event.IDs) (*feed.Feed, error) {
 	deps := feed.Deps{
 		Log: s.log.With("service", roleFeed), Redis: s.engines.redis, Publisher: publisher,
-		Metrics: s.metrics, Now: time.Now,
+		Reports: s.reports, Metrics: s.metrics, Now: time.Now,
 	}
 	if ids != nil {
 		marks, err := seen.New(s.cfg.Seen, seen.Deps{Publisher: roomyPublisher{publisher, s.engines.room}, IDs: ids, Source: sourceName(s.cfg.Node)})
@@ -120,6 +120,16 @@ func (s *server) newFeed(publisher *kafka.Publisher, ids *event.IDs) (*feed.Feed
 			return nil, err
 		}
 		deps.Marks = marks
+		// Not the tail of post: that one begins a day ago, and commands wait for it.
+		deps.Tail = kafka.NewTail(kafka.TailConfig{
+			Brokers: s.engines.brokers,
+			Topic:   event.Topic,
+			// A minute more than is needed: the brokers' clock may differ from ours.
+			Since: time.Now().Add(-feed.LiveSince - time.Minute),
+		}, s.log)
+		deps.Behind = func(ctx context.Context, start map[int32]int64) (bool, error) {
+			return s.admin.Behind(ctx, roleFeed, event.Topic, start)
+		}
 	}
 	if s.roles.has(roleFeed) {
 		main, retry, err := s.subscribers(roleFeed, nil)
@@ -134,7 +144,7 @@ func (s *server) newFeed(publisher *kafka.Publisher, ids *event.IDs) (*feed.Feed
 func (s *server) newNotify(publisher message.Publisher) (*notify.Notify, error) {
 	deps := notify.Deps{
 		Log: s.log.With("service", roleNotify), Redis: s.engines.redis, Publisher: publisher,
-		Metrics: s.metrics, Now: time.Now,
+		Reports: s.reports, Metrics: s.metrics, Now: time.Now,
 	}
 	if s.roles.has(roleNotify) {
 		main, retry, err := s.subscribers(roleNotify, nil)
@@ -148,7 +158,12 @@ func (s *server) newNotify(publisher message.Publisher) (*notify.Notify, error) 
 
 func (s *server) addAnalytics(publisher message.Publisher) error {
 	c := s.cfg.Consumer
-	main, retry, err := s.subscribers(roleAnalytics, &kafka.BatchConfig{MaxRecords: c.BatchRecords, MaxBytes: c.BatchBytes, MaxWait: c.BatchWait})
+	batch := &kafka.BatchConfig{MaxRecords: c.BatchRecords, MaxBytes: c.BatchBytes, MaxWait: c.BatchWait}
+	main, retry, err := s.subscribers(roleAnalytics, batch)
+	if err != nil {
+		return err
+	}
+	deliveries, err := s.subscriber(roleAnalytics, deliveryGroup, batch)
 	if err != nil {
 		return err
 	}
@@ -157,7 +172,8 @@ func (s *server) addAnalytics(publisher message.Publisher) error {
 	cfg.Username, cfg.Password = s.engines.clickhouse.username, s.engines.clickhouse.password
 	sink, err := analytics.New(cfg, analytics.Deps{
 		Log: s.log.With("service", roleAnalytics), Publisher: publisher,
-		Subscriber: main, RetrySubscriber: retry, Metrics: s.metrics, Now: time.Now,
+		Subscriber: main, RetrySubscriber: retry, DeliverySubscriber: deliveries,
+		Reports: s.reports, Metrics: s.metrics, Now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -169,10 +185,19 @@ func (s *server) addAnalytics(publisher message.Publisher) error {
 // subscribers returns a service's two sources: the log, in the consumer group
 // of the service's name, and its own replayed poison.
 func (s *server) subscribers(service string, batch *kafka.BatchConfig) (log, retry *kafka.Subscriber, err error) {
+	if log, err = s.subscriber(service, service, batch); err != nil {
+		return nil, nil, err
+	}
+	retry, err = s.subscriber(service, retryGroup(service), nil)
+	return log, retry, err
+}
+
+// subscriber returns one source of a service, as a consumer group.
+func (s *server) subscriber(service, group string, batch *kafka.BatchConfig) (*kafka.Subscriber, error) {
 	cfg := kafka.SubscriberConfig{
 		Brokers:        s.engines.brokers,
 		ClientID:       "activityfeed-" + service,
-		Group:          service,
+		Group:          group,
 		MaxInFlight:    s.cfg.Consumer.Window,
 		MaxTracked:     s.cfg.Consumer.Tracked,
 		Drain:          s.cfg.Consumer.Drain,
@@ -183,13 +208,12 @@ func (s *server) subscribers(service string, batch *kafka.BatchConfig) (log, ret
 		// What may be held follows from the size of the batches.
 		cfg.MaxTracked = 0
 	}
-	if log, err = kafka.NewSubscriber(cfg, s.log, s.metrics); err != nil {
-		return nil, nil, err
-	}
-	cfg.Group, cfg.Batch, cfg.MaxTracked = retryGroup(service), nil, s.cfg.Consumer.Tracked
-	retry, err = kafka.NewSubscriber(cfg, s.log, s.metrics)
-	return log, retry, err
+	return kafka.NewSubscriber(cfg, s.log, s.metrics)
 }
+
+// deliveryGroup reads what the services did, for analytics: apart from the log's
+// group, as with retries.
+const deliveryGroup = roleAnalytics + ".deliveries"
 
 // retryGroup reads a service's retry topic, apart from the log's group: a
 // rebalance of one must not stop the other.

@@ -17,6 +17,7 @@ import (
 	"activityfeed/feed"
 	"activityfeed/graph"
 	"activityfeed/internal/app"
+	"activityfeed/internal/delivery"
 	"activityfeed/internal/event"
 	"activityfeed/internal/kafka"
 	"activityfeed/internal/rpc"
@@ -78,6 +79,8 @@ type server struct {
 	rpc  *rpc.Server
 	ops  *app.Ops
 	push pushers
+	// reports takes what the consumers did to the log; it is stopped after them.
+	reports *delivery.Reporter
 	// What runs, in the order in which it is stopped.
 	frontend, backend, consumers []app.Part
 	closers                      []func() error
@@ -123,6 +126,7 @@ func (s *server) build(ctx context.Context) error {
 		return err
 	}
 	s.closers = append(s.closers, s.push.close)
+	s.reports = delivery.NewReporter(delivery.Config{Source: sourceName(s.cfg.Node)}, publisher, s.log, s.metrics)
 	if err := s.addDomains(publisher); err != nil {
 		return err
 	}
@@ -139,11 +143,12 @@ func (s *server) build(ctx context.Context) error {
 // and closes the engines last. Extra parts stop first.
 func (s *server) run(ctx context.Context, extra ...app.Part) error {
 	defer s.close()
+	reports := []app.Part{{Name: "delivery reports", Run: s.reports.Run}}
 	operator := []app.Part{{Name: "operator's port", Run: s.ops.Run}}
 	for _, child := range s.engines.children {
 		operator = append(operator, app.Part{Name: child.name, Run: child.run})
 	}
-	return app.RunStages(ctx, s.log, extra, s.frontend, s.backend, s.consumers, operator)
+	return app.RunStages(ctx, s.log, extra, s.frontend, s.backend, s.consumers, reports, operator)
 }
 
 func (s *server) close() {
@@ -168,10 +173,15 @@ func (s *server) services() []string {
 	return names
 }
 
+// deliveryPartitions bounds how many processes store delivery facts at once.
+const deliveryPartitions = 4
+
 // makeTopics makes what the roles read and write, and waits for the brokers.
 func (s *server) makeTopics(ctx context.Context) error {
 	topics := map[string]kafka.TopicConfig{
 		event.Topic: {Partitions: s.cfg.Engines.Partitions, Replicas: s.cfg.Engines.Replicas},
+		// A few facts for each post, in no order.
+		delivery.Topic: {Partitions: deliveryPartitions, Replicas: s.cfg.Engines.Replicas},
 	}
 	for _, service := range []string{roleFeed, roleAnalytics, roleNotify} {
 		for _, topic := range []string{event.PoisonTopic(service), event.RetryTopic(service)} {

@@ -1,10 +1,7 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -38,36 +35,4 @@ func analyticsConfig(e endpoints) analytics.Config {
 		Addr: strings.Join(e.ClickHouse.Addr, ","), Database: e.ClickHouse.Database,
 		Username: e.ClickHouse.Username, Password: e.ClickHouse.Password,
 	}
-}
-
-// sqlCmd asks ClickHouse a question.
-type sqlCmd struct {
-	Target target `embed:""`
-	Format string `default:"table" enum:"table,csv,json" help:"How the answer looks: table, csv or json."`
-	SQL    string `arg:"" optional:"" help:"The query; standard input if it is left out."`
-}
-
-// Run prints the answer.
-func (c *sqlCmd) Run(ctx context.Context, con *console) error {
-	e, err := c.Target.resolve()
-	if err != nil {
-		return err
-	}
-	if len(e.ClickHouse.Addr) == 0 {
-		return fmt.Errorf("the server in %s runs without ClickHouse: 'make engines' fetches the embedded one", c.Target.DataDir)
-	}
-	query := c.SQL
-	if query == "" {
-		text, err := io.ReadAll(os.Stdin)
-		if err != nil {
-			return err
-		}
-		query = string(text)
-	}
-	reader, err := analytics.OpenReader(analyticsConfig(e))
-	if err != nil {
-		return err
-	}
-	defer reader.Close()
-	return reader.Query(ctx, con.out, query, c.Format)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"activityfeed/internal/testenv"
 )
@@ -38,6 +39,9 @@ func TestTools(t *testing.T) {
 		{"sql table", []string{"sql", "SELECT event_type, events FROM posts_daily"}, "│ PhotoPosted", ""},
 		{"sql csv", []string{"sql", "--format=csv", "SELECT sum(posts) FROM top_authors"}, "60", ""},
 		{"sql that writes", []string{"sql", "DROP TABLE events"}, "", "only ask"},
+		{"a ready question", []string{"sql", "top_authors"}, "│ author_id", ""},
+		{"the ready questions", []string{"sql", "--list"}, "│ follower_growth", ""},
+		{"sql from nowhere", []string{"sql", "--file", "no-such.sql"}, "", "no-such.sql"},
 		{"nothing is poison", []string{"poison", "list", "feed"}, "no poison", ""},
 		{"poison of nobody", []string{"poison", "list", "nobody"}, "", `must be one of "feed","analytics","notify"`},
 		{"replay names nothing", []string{"poison", "replay", "feed"}, "", "name the letters"},
@@ -56,6 +60,20 @@ func TestTools(t *testing.T) {
 			t.Errorf("%s: error %v, want %q", tt.name, err, tt.err)
 		case !strings.Contains(out.String(), tt.want):
 			t.Errorf("%s printed\n%s\nwant %q in it", tt.name, out.String(), tt.want)
+		}
+	}
+	// What the feed did comes by a topic of its own, a little later.
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(30 * time.Second); ; <-tick.C {
+		var out bytes.Buffer
+		err := run(ctx, []string{"sql", "--data-dir", dir, "--format=csv", "SELECT 'posts', sum(posts) FROM feed_freshness"}, &out, &out)
+		if err == nil && strings.Contains(out.String(), "60") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("feed_freshness: %v\n%s\nwant 60 posts", err, out.String())
+			break
 		}
 	}
 	stop()

@@ -34,7 +34,8 @@ var allowed = map[string][]string{
 	"internal/embedded":            {},
 	"internal/app":                 {},
 	"internal/rpc":                 {"internal/fault"},
-	"internal/middleware":          {"internal/event", "internal/fault", "internal/record"},
+	"internal/delivery":            {"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record"},
+	"internal/middleware":          {"internal/delivery", "internal/event", "internal/fault", "internal/record"},
 	"internal/poison":              {"internal/event", "internal/fault", "internal/record", "internal/middleware"},
 	"post":                         domain(),
 	"graph":                        domain(),
@@ -61,7 +62,7 @@ var allowed = map[string][]string{
 }
 
 func domain() []string {
-	return []string{"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record", "internal/middleware", "internal/redisfault"}
+	return []string{"proto/activityfeed/v1", "internal/delivery", "internal/event", "internal/fault", "internal/record", "internal/middleware", "internal/redisfault"}
 }
 
 // sender is one push provider: it knows what a message is and nothing of who sends.

@@ -62,6 +62,21 @@ type ClickHouseConfig struct {
 	// Analyst bounds one query of ClickHouseAnalyst. Zero fields mean the
 	// defaults that Limits names.
 	Analyst Limits
+	// Shards makes this engine one of a cluster: all of them, this one too. For tests
+	// of what runs on a real cluster elsewhere; there is no Keeper, so nothing is
+	// replicated.
+	Shards []ClickHouseShard
+}
+
+// ClickHouseCluster is the name of the cluster of ClickHouseConfig.Shards.
+const ClickHouseCluster = "shards"
+
+// ClickHouseShard is where one engine of a cluster listens.
+type ClickHouseShard struct {
+	Host string
+	Port int
+	// Password is that of ClickHouseUser there.
+	Password string
 }
 
 // Limits bounds one query.
@@ -183,6 +198,7 @@ func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string,
 	s := settings{
 		Dir: dir, TCPPort: tcp, HTTPPort: web, Password: h.password, AnalystPassword: h.analyst,
 		Open: cfg.Open, MaxMemory: cfg.MaxMemory, Analyst: cfg.Analyst.withDefaults(),
+		Cluster: ClickHouseCluster, Shards: cfg.Shards,
 	}
 	args, err := s.write()
 	if err != nil {

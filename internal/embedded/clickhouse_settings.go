@@ -22,6 +22,8 @@ type settings struct {
 	Open              bool
 	MaxMemory         int64
 	Analyst           Limits
+	Cluster           string
+	Shards            []ClickHouseShard
 }
 
 //go:embed clickhouse_config.xml

@@ -6,11 +6,11 @@ import (
 	"strings"
 	"time"
 
-	"buf.build/go/protovalidate"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"google.golang.org/protobuf/proto"
 
 	"activityfeed/internal/fault"
+	"activityfeed/internal/record"
 )
 
 // ErrUnknownType says that the record is of a type which this version does not
@@ -28,7 +28,43 @@ const (
 // Permanent, with reason "undecodable" (not our bytes) or "invalid" (our bytes,
 // impossible values).
 func Decode(msg *message.Message) (Event, error) {
-	name, ours := strings.CutPrefix(msg.Metadata.Get(headerType), typePrefix)
+	return decode(attributes{
+		id:             msg.UUID,
+		kind:           msg.Metadata.Get(headerType),
+		source:         msg.Metadata.Get(headerSource),
+		time:           msg.Metadata.Get(headerTime),
+		idempotencyKey: msg.Metadata.Get(headerIdempotencyKey),
+	}, msg.Payload)
+}
+
+// DecodeRecord is [Decode] for a record that never was a message: it makes no map
+// of its headers. known keeps strings that come again and again.
+func DecodeRecord(r record.Record, known *Strings) (Event, error) {
+	var a attributes
+	for _, h := range r.Headers {
+		switch h.Name { // the last one of a name counts
+		case record.IDHeader:
+			a.id = string(h.Value)
+		case headerType:
+			a.kind = known.of(h.Value)
+		case headerSource:
+			a.source = known.of(h.Value)
+		case headerTime:
+			a.time = string(h.Value)
+		case headerIdempotencyKey:
+			a.idempotencyKey = string(h.Value)
+		}
+	}
+	return decode(a, r.Value)
+}
+
+// attributes are the headers that we know.
+type attributes struct {
+	id, kind, source, time, idempotencyKey string
+}
+
+func decode(a attributes, payload []byte) (Event, error) {
+	name, ours := strings.CutPrefix(a.kind, typePrefix)
 	if !ours && name == "" {
 		return Event{}, fault.Poison(ReasonUndecodable, errors.New("no ce_type header"))
 	}
@@ -36,26 +72,48 @@ func Decode(msg *message.Message) (Event, error) {
 	if !ours || !known {
 		return Event{}, fmt.Errorf("%w %q", ErrUnknownType, name)
 	}
-	id, err := ParseID(msg.UUID)
+	id, err := ParseID(a.id)
 	if err != nil {
 		return Event{}, fault.Poison(ReasonInvalid, fmt.Errorf("ce_id: %w", err))
 	}
-	at, err := time.Parse(time.RFC3339Nano, msg.Metadata.Get(headerTime))
+	at, err := time.Parse(time.RFC3339Nano, a.time)
 	if err != nil {
 		return Event{}, fault.Poison(ReasonInvalid, fmt.Errorf("ce_time: %w", err))
 	}
 	data := newData()
-	if err := proto.Unmarshal(msg.Payload, data); err != nil {
+	if err := proto.Unmarshal(payload, data); err != nil {
 		return Event{}, fault.Poison(ReasonUndecodable, fmt.Errorf("%s: %w", name, err))
 	}
-	if err := protovalidate.Validate(data); err != nil {
+	if err := validate(data); err != nil {
 		return Event{}, fault.Poison(ReasonInvalid, fmt.Errorf("%s: %w", name, err))
 	}
 	return Event{
 		ID:             id,
 		Time:           at,
-		Source:         msg.Metadata.Get(headerSource),
-		IdempotencyKey: msg.Metadata.Get(headerIdempotencyKey),
+		Source:         a.source,
+		IdempotencyKey: a.idempotencyKey,
 		Data:           data,
 	}, nil
+}
+
+// maxStrings bounds what [Strings] keeps: types and sources are few.
+const maxStrings = 256
+
+// Strings keeps one copy of each of a few strings. The zero value is ready; it is
+// not for concurrent use.
+type Strings struct{ all map[string]string }
+
+// of returns b as a string, without a new copy if it was seen before.
+func (s *Strings) of(b []byte) string {
+	if one, ok := s.all[string(b)]; ok {
+		return one
+	}
+	one := string(b)
+	if len(s.all) < maxStrings && len(one) <= maxStrings {
+		if s.all == nil {
+			s.all = map[string]string{}
+		}
+		s.all[one] = one
+	}
+	return one
 }

@@ -10,6 +10,7 @@ package event
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -113,7 +114,7 @@ func Encode(e Event) (*message.Message, error) {
 	if e.ID < minID {
 		return nil, fmt.Errorf("event: %s: %d is not an id of 19 digits", e.Type(), e.ID)
 	}
-	if err := protovalidate.Validate(e.Data); err != nil {
+	if err := validate(e.Data); err != nil {
 		var invalid *protovalidate.ValidationError
 		if errors.As(err, &invalid) && len(invalid.Violations) > 0 {
 			first := invalid.Violations[0].Proto
@@ -145,4 +146,10 @@ func Encode(e Event) (*message.Message, error) {
 // have one.
 func IdempotencyKeyOf(msg *message.Message) string {
 	return msg.Metadata.Get(headerIdempotencyKey)
+}
+
+// TypeOf returns the short name of a message's fact, "PhotoPosted", for who decodes
+// few of many. It looks at a header alone; a fact may not be what it is called.
+func TypeOf(msg *message.Message) string {
+	return strings.TrimPrefix(msg.Metadata.Get(headerType), typePrefix)
 }

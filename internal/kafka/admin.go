@@ -100,6 +100,37 @@ func (a *Admin) Lag(ctx context.Context, group, topic string) (int64, error) {
 	return lag, nil
 }
 
+// Behind says whether the group has yet to commit a record before these offsets; in a
+// partition that is not named, any record.
+func (a *Admin) Behind(ctx context.Context, group, topic string, offsetsBefore map[int32]int64) (bool, error) {
+	op := fmt.Sprintf("progress of %s on %s", group, topic)
+	// The ends come first: a record that is written meanwhile is not asked for.
+	end, err := offsets(a.adm.ListEndOffsets(ctx, topic))
+	if err != nil {
+		return false, fault.Outage(op, err)
+	}
+	start, err := offsets(a.adm.ListStartOffsets(ctx, topic))
+	if err != nil {
+		return false, fault.Outage(op, err)
+	}
+	committed, err := a.committed(ctx, group)
+	if err != nil {
+		return false, fault.Outage(op, err)
+	}
+	for partition, need := range end {
+		if before, named := offsetsBefore[partition]; named {
+			need = min(need, before)
+		}
+		if need <= start[partition] {
+			continue
+		}
+		if c, ok := committed.Lookup(topic, partition); !ok || c.At < need {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 // committed returns what a group has committed: nothing, if it does not exist yet.
 func (a *Admin) committed(ctx context.Context, group string) (kadm.OffsetResponses, error) {
 	committed, err := a.adm.FetchOffsets(ctx, group)

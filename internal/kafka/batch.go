@@ -157,8 +157,11 @@ func (b *batcher) take(p *partition, fits func(d *delivery, next pending) bool) 
 // same for each delivery.
 func (d *delivery) batchMessage(topic string) *message.Message {
 	payload := make([]byte, 0, d.bytes+32*len(d.records))
+	var headers []record.Header // of one record at a time: AppendBatch copies
 	for _, r := range d.records {
-		payload = record.AppendBatch(payload, consumed(r))
+		one := consumedInto(headers[:0], r)
+		payload = record.AppendBatch(payload, one)
+		headers = one.Headers
 	}
 	return message.NewMessage(fmt.Sprintf("%s/%d/%d-%d", topic, d.part.id, d.first, d.last), payload)
 }

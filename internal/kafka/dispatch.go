@@ -85,9 +85,13 @@ func (d *delivery) message(topic string) (*message.Message, context.CancelFunc) 
 
 // consumed returns the record as the rest of the program knows it.
 func consumed(r *kgo.Record) record.Record {
-	headers := make([]record.Header, len(r.Headers))
-	for i, h := range r.Headers {
-		headers[i] = record.Header{Name: h.Key, Value: h.Value}
+	return consumedInto(make([]record.Header, 0, len(r.Headers)), r)
+}
+
+// consumedInto is consumed with the headers appended to a slice.
+func consumedInto(headers []record.Header, r *kgo.Record) record.Record {
+	for _, h := range r.Headers {
+		headers = append(headers, record.Header{Name: h.Key, Value: h.Value})
 	}
 	return record.Record{Key: r.Key, Value: r.Value, Headers: headers, Offset: r.Offset, Time: r.Timestamp}
 }

@@ -3,9 +3,11 @@ package middleware
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
+	facts "activityfeed/internal/delivery"
 	"activityfeed/internal/fault"
 	"activityfeed/internal/record"
 )
@@ -75,6 +77,7 @@ func (p *Poison) send(ctx context.Context, letters []Letter) error {
 	}
 	for _, l := range letters {
 		p.metrics.count(p.metrics.poisoned, l.Reason)
+		p.cfg.Reports.Report(facts.Poisoned(p.cfg.Service, l.Reason, l.Original.Metadata.Get("ce_type"), l.Origin, time.Now()))
 		p.log.Warn("message poisoned", append(p.attrs(l), "reason", l.Reason)...)
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
 
+	facts "activityfeed/internal/delivery"
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
 	"activityfeed/internal/record"
@@ -30,6 +31,8 @@ type PoisonConfig struct {
 	// Batch says that a message carries many records (see record.Batch); each
 	// becomes a letter of its own, so that each can be replayed.
 	Batch bool
+	// Reports takes the fact that something went to poison; nil means nobody asks.
+	Reports *facts.Reporter
 }
 
 // Poison takes messages out of a service's way that it can never process, and

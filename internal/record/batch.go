@@ -19,7 +19,8 @@ func AppendBatch(dst []byte, r Record) []byte {
 	dst = appendBytes(dst, r.Value)
 	dst = binary.AppendUvarint(dst, uint64(len(r.Headers)))
 	for _, h := range r.Headers {
-		dst = appendBytes(dst, []byte(h.Name))
+		dst = binary.AppendUvarint(dst, uint64(len(h.Name))+1)
+		dst = append(dst, h.Name...)
 		dst = appendBytes(dst, h.Value)
 	}
 	return dst
@@ -46,7 +47,18 @@ func Batch(payload []byte) iter.Seq2[Record, error] {
 type decoder struct {
 	rest   []byte
 	failed bool
+	// names are the header names seen so far: each record has the same few.
+	names []string
+	// headers is where the headers of the next records go. Records keep parts of
+	// it, so a full one is left to them.
+	headers []Header
 }
+
+// Sizes of the decoder's memory: an event has up to seven headers.
+const (
+	maxNames      = 16
+	headersAtOnce = 1024
+)
 
 func (d *decoder) record() Record {
 	r := Record{Offset: d.varint(), Time: time.UnixMilli(d.varint()).UTC(), Key: d.bytes(), Value: d.bytes()}
@@ -57,11 +69,35 @@ func (d *decoder) record() Record {
 		d.failed = true
 		return r
 	}
-	r.Headers = make([]Header, 0, n)
-	for range n {
-		r.Headers = append(r.Headers, Header{string(d.bytes()), d.bytes()})
+	if n == 0 {
+		r.Headers = []Header{}
+		return r
 	}
+	if free := cap(d.headers) - len(d.headers); uint64(free) < n {
+		// No more than the rest can hold, at two bytes a header.
+		d.headers = make([]Header, 0, max(int(n), min(headersAtOnce, len(d.rest)/2)))
+	}
+	first := len(d.headers)
+	for range n {
+		d.headers = append(d.headers, Header{d.name(), d.bytes()})
+	}
+	r.Headers = d.headers[first:len(d.headers):len(d.headers)]
 	return r
+}
+
+// name reads a header's name.
+func (d *decoder) name() string {
+	b := d.bytes()
+	for _, known := range d.names {
+		if known == string(b) {
+			return known
+		}
+	}
+	name := string(b)
+	if len(d.names) < maxNames {
+		d.names = append(d.names, name)
+	}
+	return name
 }
 
 func (d *decoder) varint() int64 {

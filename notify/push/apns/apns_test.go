@@ -470,7 +470,7 @@ func TestConfig(t *testing.T) {
 		ok     bool
 	}{
 		"good":           {func(*apns.Config) {}, true},
-		"no key":         {func(c *apns.Config) { c.KeyFile = "" }, false},
+		"off":            {func(c *apns.Config) { *c = apns.Config{} }, true},
 		"no key id":      {func(c *apns.Config) { c.KeyID = "" }, false},
 		"short team":     {func(c *apns.Config) { c.TeamID = "ABC" }, false},
 		"no topic":       {func(c *apns.Config) { c.Topic = "" }, false},
@@ -489,5 +489,8 @@ func TestConfig(t *testing.T) {
 	}
 	if _, err := apns.New(good, apns.Deps{Log: testenv.Logger(t)}); err == nil {
 		t.Error("New took a key file that is not there")
+	}
+	if _, err := apns.New(apns.Config{}, apns.Deps{Log: testenv.Logger(t)}); err == nil {
+		t.Error("New took no configuration at all")
 	}
 }

@@ -42,12 +42,13 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate returns all faults of the configuration, joined.
+// Validate returns all faults of the configuration, joined. No KeyFile is none: it
+// means no APNs, and [New] refuses it.
 func (c Config) Validate() error {
-	var errs []error
 	if c.KeyFile == "" {
-		errs = append(errs, errors.New("apns: KeyFile is required"))
+		return nil
 	}
+	var errs []error
 	for _, f := range []struct{ name, value string }{{"KeyID", c.KeyID}, {"TeamID", c.TeamID}} {
 		if !identifier.MatchString(f.value) {
 			errs = append(errs, fmt.Errorf("apns: %s %q has not 10 letters and digits", f.name, f.value))

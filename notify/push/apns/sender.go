@@ -56,6 +56,9 @@ func New(cfg Config, deps Deps) (*Sender, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.KeyFile == "" {
+		return nil, errors.New("apns: KeyFile is required")
+	}
 	if deps.Log == nil {
 		return nil, errors.New("apns: Deps.Log is missing")
 	}

@@ -30,12 +30,10 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate returns all faults of the configuration, joined.
+// Validate returns all faults of the configuration, joined. No Credentials is none:
+// it means no FCM, and [New] refuses it.
 func (c Config) Validate() error {
 	var errs []error
-	if c.Credentials == "" {
-		errs = append(errs, errors.New("fcm: Credentials is required"))
-	}
 	if u, err := url.Parse(c.BaseURL); err != nil || c.BaseURL != "" && (u.Host == "" || u.Path != "") {
 		errs = append(errs, fmt.Errorf("fcm: BaseURL %q is not scheme://host", c.BaseURL))
 	}

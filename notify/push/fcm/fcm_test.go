@@ -434,8 +434,11 @@ func TestConfig(t *testing.T) {
 			t.Errorf("New took a service account that is %s", name)
 		}
 	}
-	if err := (fcm.Config{}).Validate(); err == nil {
-		t.Error("Validate took a configuration without credentials")
+	if err := (fcm.Config{}).Validate(); err != nil {
+		t.Errorf("Validate of what means no FCM: %v", err)
+	}
+	if _, err := fcm.New(fcm.Config{}, fcm.Deps{Log: testenv.Logger(t)}); err == nil {
+		t.Error("New took no configuration at all")
 	}
 	if err := (fcm.Config{Credentials: "x", BaseURL: "fcm"}).Validate(); err == nil {
 		t.Error("Validate took an address that is none")

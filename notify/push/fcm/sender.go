@@ -45,6 +45,9 @@ func New(cfg Config, deps Deps) (*Sender, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Credentials == "" {
+		return nil, errors.New("fcm: Credentials is required")
+	}
 	if deps.Log == nil {
 		return nil, errors.New("fcm: Deps.Log is missing")
 	}

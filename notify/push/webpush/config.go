@@ -35,11 +35,12 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate returns all faults of the configuration, joined.
+// Validate returns all faults of the configuration, joined. No Subject is none: it
+// means no Web Push, and [New] refuses it.
 func (c Config) Validate() error {
-	errs := []error{checkSubject(c.Subject)}
-	if c.Key == "" && c.KeyFile == "" {
-		errs = append(errs, errors.New("webpush: Key or KeyFile is required"))
+	var errs []error
+	if c.Subject != "" {
+		errs = append(errs, checkSubject(c.Subject))
 	}
 	if c.Timeout < 0 {
 		errs = append(errs, errors.New("webpush: Timeout is negative"))

@@ -47,6 +47,9 @@ func New(cfg Config, deps Deps) (*Sender, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
+	if cfg.Subject == "" || cfg.Key == "" && cfg.KeyFile == "" {
+		return nil, errors.New("webpush: Subject, and Key or KeyFile, are required")
+	}
 	if deps.Log == nil {
 		return nil, errors.New("webpush: Deps.Log is missing")
 	}

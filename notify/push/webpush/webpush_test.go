@@ -566,7 +566,7 @@ func TestConfig(t *testing.T) {
 	}{
 		"mail":             {webpush.Config{Subject: "mailto:ops@example.com", KeyFile: "k"}, true},
 		"page":             {webpush.Config{Subject: "https://photos.example.com/contact", KeyFile: "k"}, true},
-		"none":             {webpush.Config{KeyFile: "k"}, false},
+		"off":              {webpush.Config{}, true},
 		"mail twice":       {webpush.Config{Subject: "mailto:mailto:ops@example.com", KeyFile: "k"}, false},
 		"bare mail":        {webpush.Config{Subject: "ops@example.com", KeyFile: "k"}, false},
 		"mail, localhost":  {webpush.Config{Subject: "mailto:root@localhost", KeyFile: "k"}, false},
@@ -575,7 +575,6 @@ func TestConfig(t *testing.T) {
 		"page, localhost":  {webpush.Config{Subject: "https://localhost:8080", KeyFile: "k"}, false},
 		"page, address":    {webpush.Config{Subject: "https://192.0.2.1/", KeyFile: "k"}, false},
 		"page, not https":  {webpush.Config{Subject: "http://photos.example.com", KeyFile: "k"}, false},
-		"no key":           {webpush.Config{Subject: "mailto:ops@example.com"}, false},
 		"negative timeout": {webpush.Config{Subject: "mailto:ops@example.com", KeyFile: "k", Timeout: -1}, false},
 		"origin with path": {webpush.Config{Subject: "mailto:ops@example.com", KeyFile: "k", PrivateOrigins: []string{"https://a.b/c"}}, false},
 	}
@@ -586,6 +585,15 @@ func TestConfig(t *testing.T) {
 				t.Errorf("Validate = %v, want ok %v", err, tt.ok)
 			}
 		})
+	}
+}
+
+func TestNewNeedsSubjectAndKey(t *testing.T) {
+	t.Parallel()
+	for _, cfg := range []webpush.Config{{}, {KeyFile: "k"}, {Subject: "mailto:ops@example.com"}} {
+		if _, err := webpush.New(cfg, webpush.Deps{Log: testenv.Logger(t)}); err == nil {
+			t.Errorf("New took %+v", cfg)
+		}
 	}
 }
 

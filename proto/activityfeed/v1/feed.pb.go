@@ -105,7 +105,10 @@ type GetHomeFeedResponse struct {
 	// Whether older posts exist.
 	HasMore bool `protobuf:"varint,3,opt,name=has_more,json=hasMore,proto3" json:"has_more,omitempty"`
 	// What is unseen in the whole feed, if the request asked for it.
-	Unseen        *Unseen `protobuf:"bytes,4,opt,name=unseen,proto3" json:"unseen,omitempty"`
+	Unseen *Unseen `protobuf:"bytes,4,opt,name=unseen,proto3" json:"unseen,omitempty"`
+	// Watches the feed from here on: WatchFeed with this cursor sends what came after
+	// this page was read. Only on the first page.
+	WatchCursor   string `protobuf:"bytes,5,opt,name=watch_cursor,json=watchCursor,proto3" json:"watch_cursor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -166,6 +169,13 @@ func (x *GetHomeFeedResponse) GetUnseen() *Unseen {
 		return x.Unseen
 	}
 	return nil
+}
+
+func (x *GetHomeFeedResponse) GetWatchCursor() string {
+	if x != nil {
+		return x.WatchCursor
+	}
+	return ""
 }
 
 // GetAuthorFeedRequest asks for one page of an author's posts.
@@ -668,6 +678,196 @@ func (x *MarkSeenResponse) GetUnseen() *Unseen {
 	return nil
 }
 
+// WatchFeedRequest opens a stream.
+type WatchFeedRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The acting user: whose feed it is.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Where to go on: the cursor of the last message of an earlier stream, or the
+	// watch_cursor of a page; empty to start with what comes next.
+	Cursor        string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchFeedRequest) Reset() {
+	*x = WatchFeedRequest{}
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchFeedRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchFeedRequest) ProtoMessage() {}
+
+func (x *WatchFeedRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchFeedRequest.ProtoReflect.Descriptor instead.
+func (*WatchFeedRequest) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_feed_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *WatchFeedRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *WatchFeedRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+// WatchFeedResponse is one piece of news. First come the posts after the cursor,
+// oldest first; then caught_up, once; then all news in the order in which the log
+// has it. That is nearly, not strictly, the order of post ids: a client that shows a
+// sorted list puts each post in its place.
+type WatchFeedResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What happened.
+	//
+	// Types that are valid to be assigned to Update:
+	//
+	//	*WatchFeedResponse_Photo
+	//	*WatchFeedResponse_RemovedPostId
+	//	*WatchFeedResponse_SeenPostId
+	//	*WatchFeedResponse_CaughtUp
+	Update isWatchFeedResponse_Update `protobuf_oneof:"update"`
+	// Goes on after this message.
+	Cursor        string `protobuf:"bytes,5,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchFeedResponse) Reset() {
+	*x = WatchFeedResponse{}
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchFeedResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchFeedResponse) ProtoMessage() {}
+
+func (x *WatchFeedResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_feed_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchFeedResponse.ProtoReflect.Descriptor instead.
+func (*WatchFeedResponse) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_feed_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *WatchFeedResponse) GetUpdate() isWatchFeedResponse_Update {
+	if x != nil {
+		return x.Update
+	}
+	return nil
+}
+
+func (x *WatchFeedResponse) GetPhoto() *Photo {
+	if x != nil {
+		if x, ok := x.Update.(*WatchFeedResponse_Photo); ok {
+			return x.Photo
+		}
+	}
+	return nil
+}
+
+func (x *WatchFeedResponse) GetRemovedPostId() string {
+	if x != nil {
+		if x, ok := x.Update.(*WatchFeedResponse_RemovedPostId); ok {
+			return x.RemovedPostId
+		}
+	}
+	return ""
+}
+
+func (x *WatchFeedResponse) GetSeenPostId() string {
+	if x != nil {
+		if x, ok := x.Update.(*WatchFeedResponse_SeenPostId); ok {
+			return x.SeenPostId
+		}
+	}
+	return ""
+}
+
+func (x *WatchFeedResponse) GetCaughtUp() bool {
+	if x != nil {
+		if x, ok := x.Update.(*WatchFeedResponse_CaughtUp); ok {
+			return x.CaughtUp
+		}
+	}
+	return false
+}
+
+func (x *WatchFeedResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+type isWatchFeedResponse_Update interface {
+	isWatchFeedResponse_Update()
+}
+
+type WatchFeedResponse_Photo struct {
+	// A post that is new in the feed, the user's own from other devices included.
+	Photo *Photo `protobuf:"bytes,1,opt,name=photo,proto3,oneof"`
+}
+
+type WatchFeedResponse_RemovedPostId struct {
+	// A post that its author removed, whether this stream has sent it or not. What is
+	// removed while nobody watches is not told later: the feed does not have it.
+	RemovedPostId string `protobuf:"bytes,2,opt,name=removed_post_id,json=removedPostId,proto3,oneof"`
+}
+
+type WatchFeedResponse_SeenPostId struct {
+	// The read position of the feed: it moved, on this device or another one.
+	SeenPostId string `protobuf:"bytes,3,opt,name=seen_post_id,json=seenPostId,proto3,oneof"`
+}
+
+type WatchFeedResponse_CaughtUp struct {
+	// The stream has sent what came after the cursor and is live now. Always true.
+	CaughtUp bool `protobuf:"varint,4,opt,name=caught_up,json=caughtUp,proto3,oneof"`
+}
+
+func (*WatchFeedResponse_Photo) isWatchFeedResponse_Update() {}
+
+func (*WatchFeedResponse_RemovedPostId) isWatchFeedResponse_Update() {}
+
+func (*WatchFeedResponse_SeenPostId) isWatchFeedResponse_Update() {}
+
+func (*WatchFeedResponse_CaughtUp) isWatchFeedResponse_Update() {}
+
 var File_activityfeed_v1_feed_proto protoreflect.FileDescriptor
 
 const file_activityfeed_v1_feed_proto_rawDesc = "" +
@@ -679,12 +879,13 @@ const file_activityfeed_v1_feed_proto_rawDesc = "" +
 	"\n" +
 	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12\x1f\n" +
 	"\vwith_unseen\x18\x04 \x01(\bR\n" +
-	"withUnseen\"\xb9\x01\n" +
+	"withUnseen\"\xdc\x01\n" +
 	"\x13GetHomeFeedResponse\x12.\n" +
 	"\x06photos\x18\x01 \x03(\v2\x16.activityfeed.v1.PhotoR\x06photos\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x19\n" +
 	"\bhas_more\x18\x03 \x01(\bR\ahasMore\x12/\n" +
-	"\x06unseen\x18\x04 \x01(\v2\x17.activityfeed.v1.UnseenR\x06unseen\"\xdb\x01\n" +
+	"\x06unseen\x18\x04 \x01(\v2\x17.activityfeed.v1.UnseenR\x06unseen\x12!\n" +
+	"\fwatch_cursor\x18\x05 \x01(\tR\vwatchCursor\"\xdb\x01\n" +
 	"\x14GetAuthorFeedRequest\x127\n" +
 	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x12;\n" +
 	"\tauthor_id\x18\x02 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\bauthorId\x12$\n" +
@@ -713,13 +914,25 @@ const file_activityfeed_v1_feed_proto_rawDesc = "" +
 	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x120\n" +
 	"\apost_id\x18\x02 \x01(\tB\x17\xbaH\x14r\x122\x10^[1-9][0-9]{18}$R\x06postId\"C\n" +
 	"\x10MarkSeenResponse\x12/\n" +
-	"\x06unseen\x18\x01 \x01(\v2\x17.activityfeed.v1.UnseenR\x06unseen2\xdd\x03\n" +
+	"\x06unseen\x18\x01 \x01(\v2\x17.activityfeed.v1.UnseenR\x06unseen\"m\n" +
+	"\x10WatchFeedRequest\x127\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x12 \n" +
+	"\x06cursor\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\bR\x06cursor\"\xd2\x01\n" +
+	"\x11WatchFeedResponse\x12.\n" +
+	"\x05photo\x18\x01 \x01(\v2\x16.activityfeed.v1.PhotoH\x00R\x05photo\x12(\n" +
+	"\x0fremoved_post_id\x18\x02 \x01(\tH\x00R\rremovedPostId\x12\"\n" +
+	"\fseen_post_id\x18\x03 \x01(\tH\x00R\n" +
+	"seenPostId\x12\x1d\n" +
+	"\tcaught_up\x18\x04 \x01(\bH\x00R\bcaughtUp\x12\x16\n" +
+	"\x06cursor\x18\x05 \x01(\tR\x06cursorB\b\n" +
+	"\x06update2\xb3\x04\n" +
 	"\vFeedService\x12]\n" +
 	"\vGetHomeFeed\x12#.activityfeed.v1.GetHomeFeedRequest\x1a$.activityfeed.v1.GetHomeFeedResponse\"\x03\x90\x02\x01\x12c\n" +
 	"\rGetAuthorFeed\x12%.activityfeed.v1.GetAuthorFeedRequest\x1a&.activityfeed.v1.GetAuthorFeedResponse\"\x03\x90\x02\x01\x12Q\n" +
 	"\aGetPost\x12\x1f.activityfeed.v1.GetPostRequest\x1a .activityfeed.v1.GetPostResponse\"\x03\x90\x02\x01\x12f\n" +
 	"\x0eGetUnseenCount\x12&.activityfeed.v1.GetUnseenCountRequest\x1a'.activityfeed.v1.GetUnseenCountResponse\"\x03\x90\x02\x01\x12O\n" +
-	"\bMarkSeen\x12 .activityfeed.v1.MarkSeenRequest\x1a!.activityfeed.v1.MarkSeenResponseB'Z%activityfeed/proto/activityfeed/v1;pbb\x06proto3"
+	"\bMarkSeen\x12 .activityfeed.v1.MarkSeenRequest\x1a!.activityfeed.v1.MarkSeenResponse\x12T\n" +
+	"\tWatchFeed\x12!.activityfeed.v1.WatchFeedRequest\x1a\".activityfeed.v1.WatchFeedResponse0\x01B'Z%activityfeed/proto/activityfeed/v1;pbb\x06proto3"
 
 var (
 	file_activityfeed_v1_feed_proto_rawDescOnce sync.Once
@@ -733,7 +946,7 @@ func file_activityfeed_v1_feed_proto_rawDescGZIP() []byte {
 	return file_activityfeed_v1_feed_proto_rawDescData
 }
 
-var file_activityfeed_v1_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_activityfeed_v1_feed_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
 var file_activityfeed_v1_feed_proto_goTypes = []any{
 	(*GetHomeFeedRequest)(nil),     // 0: activityfeed.v1.GetHomeFeedRequest
 	(*GetHomeFeedResponse)(nil),    // 1: activityfeed.v1.GetHomeFeedResponse
@@ -746,30 +959,35 @@ var file_activityfeed_v1_feed_proto_goTypes = []any{
 	(*GetUnseenCountResponse)(nil), // 8: activityfeed.v1.GetUnseenCountResponse
 	(*MarkSeenRequest)(nil),        // 9: activityfeed.v1.MarkSeenRequest
 	(*MarkSeenResponse)(nil),       // 10: activityfeed.v1.MarkSeenResponse
-	(*Photo)(nil),                  // 11: activityfeed.v1.Photo
+	(*WatchFeedRequest)(nil),       // 11: activityfeed.v1.WatchFeedRequest
+	(*WatchFeedResponse)(nil),      // 12: activityfeed.v1.WatchFeedResponse
+	(*Photo)(nil),                  // 13: activityfeed.v1.Photo
 }
 var file_activityfeed_v1_feed_proto_depIdxs = []int32{
-	11, // 0: activityfeed.v1.GetHomeFeedResponse.photos:type_name -> activityfeed.v1.Photo
+	13, // 0: activityfeed.v1.GetHomeFeedResponse.photos:type_name -> activityfeed.v1.Photo
 	6,  // 1: activityfeed.v1.GetHomeFeedResponse.unseen:type_name -> activityfeed.v1.Unseen
-	11, // 2: activityfeed.v1.GetAuthorFeedResponse.photos:type_name -> activityfeed.v1.Photo
-	11, // 3: activityfeed.v1.GetPostResponse.photo:type_name -> activityfeed.v1.Photo
+	13, // 2: activityfeed.v1.GetAuthorFeedResponse.photos:type_name -> activityfeed.v1.Photo
+	13, // 3: activityfeed.v1.GetPostResponse.photo:type_name -> activityfeed.v1.Photo
 	6,  // 4: activityfeed.v1.GetUnseenCountResponse.unseen:type_name -> activityfeed.v1.Unseen
 	6,  // 5: activityfeed.v1.MarkSeenResponse.unseen:type_name -> activityfeed.v1.Unseen
-	0,  // 6: activityfeed.v1.FeedService.GetHomeFeed:input_type -> activityfeed.v1.GetHomeFeedRequest
-	2,  // 7: activityfeed.v1.FeedService.GetAuthorFeed:input_type -> activityfeed.v1.GetAuthorFeedRequest
-	4,  // 8: activityfeed.v1.FeedService.GetPost:input_type -> activityfeed.v1.GetPostRequest
-	7,  // 9: activityfeed.v1.FeedService.GetUnseenCount:input_type -> activityfeed.v1.GetUnseenCountRequest
-	9,  // 10: activityfeed.v1.FeedService.MarkSeen:input_type -> activityfeed.v1.MarkSeenRequest
-	1,  // 11: activityfeed.v1.FeedService.GetHomeFeed:output_type -> activityfeed.v1.GetHomeFeedResponse
-	3,  // 12: activityfeed.v1.FeedService.GetAuthorFeed:output_type -> activityfeed.v1.GetAuthorFeedResponse
-	5,  // 13: activityfeed.v1.FeedService.GetPost:output_type -> activityfeed.v1.GetPostResponse
-	8,  // 14: activityfeed.v1.FeedService.GetUnseenCount:output_type -> activityfeed.v1.GetUnseenCountResponse
-	10, // 15: activityfeed.v1.FeedService.MarkSeen:output_type -> activityfeed.v1.MarkSeenResponse
-	11, // [11:16] is the sub-list for method output_type
-	6,  // [6:11] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	13, // 6: activityfeed.v1.WatchFeedResponse.photo:type_name -> activityfeed.v1.Photo
+	0,  // 7: activityfeed.v1.FeedService.GetHomeFeed:input_type -> activityfeed.v1.GetHomeFeedRequest
+	2,  // 8: activityfeed.v1.FeedService.GetAuthorFeed:input_type -> activityfeed.v1.GetAuthorFeedRequest
+	4,  // 9: activityfeed.v1.FeedService.GetPost:input_type -> activityfeed.v1.GetPostRequest
+	7,  // 10: activityfeed.v1.FeedService.GetUnseenCount:input_type -> activityfeed.v1.GetUnseenCountRequest
+	9,  // 11: activityfeed.v1.FeedService.MarkSeen:input_type -> activityfeed.v1.MarkSeenRequest
+	11, // 12: activityfeed.v1.FeedService.WatchFeed:input_type -> activityfeed.v1.WatchFeedRequest
+	1,  // 13: activityfeed.v1.FeedService.GetHomeFeed:output_type -> activityfeed.v1.GetHomeFeedResponse
+	3,  // 14: activityfeed.v1.FeedService.GetAuthorFeed:output_type -> activityfeed.v1.GetAuthorFeedResponse
+	5,  // 15: activityfeed.v1.FeedService.GetPost:output_type -> activityfeed.v1.GetPostResponse
+	8,  // 16: activityfeed.v1.FeedService.GetUnseenCount:output_type -> activityfeed.v1.GetUnseenCountResponse
+	10, // 17: activityfeed.v1.FeedService.MarkSeen:output_type -> activityfeed.v1.MarkSeenResponse
+	12, // 18: activityfeed.v1.FeedService.WatchFeed:output_type -> activityfeed.v1.WatchFeedResponse
+	13, // [13:19] is the sub-list for method output_type
+	7,  // [7:13] is the sub-list for method input_type
+	7,  // [7:7] is the sub-list for extension type_name
+	7,  // [7:7] is the sub-list for extension extendee
+	0,  // [0:7] is the sub-list for field type_name
 }
 
 func init() { file_activityfeed_v1_feed_proto_init() }
@@ -778,13 +996,19 @@ func file_activityfeed_v1_feed_proto_init() {
 		return
 	}
 	file_activityfeed_v1_post_proto_init()
+	file_activityfeed_v1_feed_proto_msgTypes[12].OneofWrappers = []any{
+		(*WatchFeedResponse_Photo)(nil),
+		(*WatchFeedResponse_RemovedPostId)(nil),
+		(*WatchFeedResponse_SeenPostId)(nil),
+		(*WatchFeedResponse_CaughtUp)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_activityfeed_v1_feed_proto_rawDesc), len(file_activityfeed_v1_feed_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   13,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -24,6 +24,7 @@ const (
 	FeedService_GetPost_FullMethodName        = "/activityfeed.v1.FeedService/GetPost"
 	FeedService_GetUnseenCount_FullMethodName = "/activityfeed.v1.FeedService/GetUnseenCount"
 	FeedService_MarkSeen_FullMethodName       = "/activityfeed.v1.FeedService/MarkSeen"
+	FeedService_WatchFeed_FullMethodName      = "/activityfeed.v1.FeedService/WatchFeed"
 )
 
 // FeedServiceClient is the client API for FeedService service.
@@ -46,6 +47,15 @@ type FeedServiceClient interface {
 	// MarkSeen moves the read position of a home feed forward, on every device of the
 	// user. It is idempotent; a mark that is not ahead of the position changes nothing.
 	MarkSeen(ctx context.Context, in *MarkSeenRequest, opts ...grpc.CallOption) (*MarkSeenResponse, error)
+	// WatchFeed streams what happens in a home feed while it happens: new posts, posts
+	// that were removed, and the read position as it moves on other devices. A client
+	// that reconnects with the cursor of the last message that it has gets the posts in
+	// between first, none left out and none twice. It ends with RESOURCE_EXHAUSTED when
+	// the client does not read, with UNAVAILABLE when the server stops or the stream
+	// cannot begin in time (in all three cases: connect again with the last cursor), and
+	// with OUT_OF_RANGE when more than 1,000 posts lie after the cursor (read the feed,
+	// then watch from its watch_cursor).
+	WatchFeed(ctx context.Context, in *WatchFeedRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchFeedResponse], error)
 }
 
 type feedServiceClient struct {
@@ -106,6 +116,25 @@ func (c *feedServiceClient) MarkSeen(ctx context.Context, in *MarkSeenRequest, o
 	return out, nil
 }
 
+func (c *feedServiceClient) WatchFeed(ctx context.Context, in *WatchFeedRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchFeedResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &FeedService_ServiceDesc.Streams[0], FeedService_WatchFeed_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchFeedRequest, WatchFeedResponse]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FeedService_WatchFeedClient = grpc.ServerStreamingClient[WatchFeedResponse]
+
 // FeedServiceServer is the server API for FeedService service.
 // All implementations must embed UnimplementedFeedServiceServer
 // for forward compatibility.
@@ -126,6 +155,15 @@ type FeedServiceServer interface {
 	// MarkSeen moves the read position of a home feed forward, on every device of the
 	// user. It is idempotent; a mark that is not ahead of the position changes nothing.
 	MarkSeen(context.Context, *MarkSeenRequest) (*MarkSeenResponse, error)
+	// WatchFeed streams what happens in a home feed while it happens: new posts, posts
+	// that were removed, and the read position as it moves on other devices. A client
+	// that reconnects with the cursor of the last message that it has gets the posts in
+	// between first, none left out and none twice. It ends with RESOURCE_EXHAUSTED when
+	// the client does not read, with UNAVAILABLE when the server stops or the stream
+	// cannot begin in time (in all three cases: connect again with the last cursor), and
+	// with OUT_OF_RANGE when more than 1,000 posts lie after the cursor (read the feed,
+	// then watch from its watch_cursor).
+	WatchFeed(*WatchFeedRequest, grpc.ServerStreamingServer[WatchFeedResponse]) error
 	mustEmbedUnimplementedFeedServiceServer()
 }
 
@@ -150,6 +188,9 @@ func (UnimplementedFeedServiceServer) GetUnseenCount(context.Context, *GetUnseen
 }
 func (UnimplementedFeedServiceServer) MarkSeen(context.Context, *MarkSeenRequest) (*MarkSeenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method MarkSeen not implemented")
+}
+func (UnimplementedFeedServiceServer) WatchFeed(*WatchFeedRequest, grpc.ServerStreamingServer[WatchFeedResponse]) error {
+	return status.Error(codes.Unimplemented, "method WatchFeed not implemented")
 }
 func (UnimplementedFeedServiceServer) mustEmbedUnimplementedFeedServiceServer() {}
 func (UnimplementedFeedServiceServer) testEmbeddedByValue()                     {}
@@ -262,6 +303,17 @@ func _FeedService_MarkSeen_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FeedService_WatchFeed_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchFeedRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(FeedServiceServer).WatchFeed(m, &grpc.GenericServerStream[WatchFeedRequest, WatchFeedResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type FeedService_WatchFeedServer = grpc.ServerStreamingServer[WatchFeedResponse]
+
 // FeedService_ServiceDesc is the grpc.ServiceDesc for FeedService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -290,6 +342,12 @@ var FeedService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _FeedService_MarkSeen_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchFeed",
+			Handler:       _FeedService_WatchFeed_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "activityfeed/v1/feed.proto",
 }

@@ -1,0 +1,67 @@
+package analytics
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"activityfeed/internal/embedded"
+	"activityfeed/internal/testenv"
+)
+
+// The sink and the views over two servers. The embedded engine has no Keeper, so
+// each shard has one copy; with one, the same files say Replicated and ON CLUSTER
+// (schema_cluster.sql), which is not run here.
+func TestTwoShards(t *testing.T) {
+	t.Parallel()
+	var shards []embedded.ClickHouseShard
+	for range 2 {
+		shards = append(shards, embedded.ClickHouseShard{Host: "127.0.0.1", Port: freePort(t), Password: "secret"})
+	}
+	var addrs []string
+	for _, shard := range shards {
+		server := testenv.ClickHouseServer(t, embedded.ClickHouseConfig{TCPPort: shard.Port, Password: shard.Password, Shards: shards})
+		addrs = append(addrs, server.Addr())
+	}
+	cfg := Config{
+		Addr: strings.Join(addrs, ","), Username: embedded.ClickHouseUser, Password: "secret",
+		Cluster: embedded.ClickHouseCluster, Unreplicated: true,
+	}.withDefaults()
+	brokers := newLog(t)
+	publish(t, brokers, manyPhotos(0, 999)...)
+	publish(t, brokers, follow(1000, "bob", "ann"), follow(1001, "cyd", "ann"), follow(1002, "bob", "ann"))
+	r := run(t, cfg, brokers)
+	await(t, "1003 rows", r.store.reached(1003))
+	r.close()
+
+	var local []int
+	for _, shard := range shards {
+		one := cfg
+		one.Addr = "127.0.0.1:" + strconv.Itoa(shard.Port)
+		table := connect(t, one)
+		local = append(local, table.count("SELECT count() FROM {db}.events_local"))
+		for _, tt := range []struct {
+			sql  string
+			want []string
+		}{
+			{"SELECT event_type, sum(events) FROM {db}.posts_daily GROUP BY 1 ORDER BY 1", []string{"PhotoPosted 1000", "UserFollowed 3"}},
+			{"SELECT sum(posts) FROM {db}.top_authors", []string{"1000"}},
+			{"SELECT uniqExact(event_id), count() FROM {db}.events", []string{"1003 1003"}},
+			{"SELECT author_id, sum(gained), max(followers) FROM {db}.follower_growth GROUP BY author_id", []string{"ann 2 2"}},
+			{"SELECT sum(posts) FROM {db}.feed_freshness", []string{"0"}},
+			{"SELECT max(people) FROM {db}.retention", []string{"42"}},
+		} {
+			if diff := cmp.Diff(tt.want, table.lines(tt.sql)); diff != "" {
+				t.Errorf("on %s: %s (-want +got):\n%s", one.Addr, tt.sql, diff)
+			}
+		}
+		for _, q := range Questions() {
+			table.lines("SELECT * FROM {db}." + q.Name)
+		}
+	}
+	if local[0] == 0 || local[1] == 0 || local[0]+local[1] != 1003 {
+		t.Errorf("the shards hold %v rows, want some on each, 1003 in all", local)
+	}
+}
