@@ -105,7 +105,10 @@ func (c *demoCmd) tell(ctx context.Context, srv *server, con *console) error {
 	if err := c.showRows(ctx, srv, con); err != nil {
 		return err
 	}
-	return c.showInbox(ctx, pb.NewNotificationServiceClient(conn), reader, con)
+	if err := c.showInbox(ctx, pb.NewNotificationServiceClient(conn), reader, con); err != nil {
+		return err
+	}
+	return c.showLive(ctx, conn, reader, follows[reader].list[0], con)
 }
 
 // followees is whom one person follows.

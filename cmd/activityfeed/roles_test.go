@@ -50,6 +50,14 @@ func TestRolesApart(t *testing.T) {
 	if _, err := pb.NewGraphServiceClient(conn).Follow(ctx, &pb.FollowRequest{UserId: "ben", TargetId: "ann"}); err != nil {
 		t.Fatal(err)
 	}
+	// A stream on the process that serves; its facts come from the others.
+	live, err := pb.NewFeedServiceClient(conn).WatchFeed(ctx, &pb.WatchFeedRequest{UserId: "ben"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first, err := live.Recv(); err != nil || !first.GetCaughtUp() {
+		t.Fatalf("Recv = %v, %v", first, err)
+	}
 	posted, err := pb.NewPostServiceClient(conn).PostPhoto(ctx, &pb.PostPhotoRequest{
 		UserId: "ann", Caption: "hello", Media: []*pb.Media{{Url: "https://photos.example/1.jpg", Width: 1, Height: 1}},
 	})
@@ -58,6 +66,9 @@ func TestRolesApart(t *testing.T) {
 	}
 	want := posted.GetPhoto().GetPostId()
 
+	if news, err := live.Recv(); err != nil || news.GetPhoto().GetPostId() != want {
+		t.Errorf("stream of ben = %v, %v, want post %s", news, err, want)
+	}
 	if err := waitForConsumers(ctx, servers[roleAPI].admin, roleFeed, roleAnalytics, roleNotify); err != nil {
 		t.Fatal(err)
 	}
