@@ -496,3 +496,41 @@ func TestPlace(t *testing.T) {
 		}
 	})
 }
+
+// What ends while news waits for a slow stream is taken back.
+func TestNewsThatWaitIsTakenBack(t *testing.T) {
+	t.Parallel()
+	w, log := newMiniWorld(t), newMemoryLog()
+	n := w.liveNode(t, log, smallConfig(), Deps{})
+	n.apply(t, followed("bob", "ann"), followed("bob", "cid"), followed("bob", "dan"), followed("bob", "eve"))
+	stream, _, err := n.hub.join(t.Context(), "bob", 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.hub.streams.Done() // there is no sender
+	defer n.hub.leave(stream)
+	deletedPost := w.post(log, "ann")
+	kept := w.post(log, "ann")
+	for _, author := range []string{"cid", "dan", "eve"} {
+		w.post(log, author)
+	}
+	w.happen(log, deleted("ann", deletedPost), unfollowed("bob", "cid"),
+		&pb.UserMuted{ActorId: "bob", TargetId: "dan"}, &pb.UserBlocked{ActorId: "eve", TargetId: "bob"})
+	if err := n.tail.CaughtUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for {
+		n, ok, full := stream.take()
+		if !ok {
+			if full {
+				t.Error("the queue was full")
+			}
+			break
+		}
+		got = append(got, fmt.Sprint(n.kind == newPost, n.post))
+	}
+	if diff := cmp.Diff([]string{"true " + kept, "false " + deletedPost}, got); diff != "" {
+		t.Errorf("news (-want +got):\n%s", diff)
+	}
+}
