@@ -215,6 +215,9 @@ func (c *crashes) lostAnswers() {
 // replay reads the whole log again, in batches cut otherwise.
 func (c *crashes) replay() {
 	c.t.Helper()
+	// A replay would bring back what was lost before it: so first the comparison.
+	c.finish(Service)
+	c.compare()
 	c.finish(fmt.Sprintf("replay-%d", c.n))
 }
 

@@ -29,7 +29,7 @@ type consumerConfig struct {
 	MaxBackoff   time.Duration `default:"30s" help:"Longest pause before an event that failed is tried again."`
 	BatchRecords int           `default:"50000" help:"Events in one insert into ClickHouse at most."`
 	BatchBytes   int           `default:"16777216" help:"Bytes in one insert into ClickHouse at most."`
-	BatchWait    time.Duration `default:"500ms" help:"How long an event waits for its batch to fill."`
+	BatchWait    time.Duration `default:"250ms" help:"How long an event waits for its batch to fill."`
 }
 
 // addDomains builds the domains of the process's roles. This is the one place
