@@ -87,7 +87,7 @@ func (s *redisStore) becomeLarge(ctx context.Context, author, generation string)
 		marks := make([]redis.Cmder, 0, len(entries)/2)
 		for i := 0; i < len(entries); i += 2 {
 			if user := entries[i]; user != generationField {
-				marks = append(marks, markScript.integer(ctx, []string{feedKey(user), pulledKey(user)}, author))
+				marks = append(marks, markScript.integer(ctx, []string{feedKey(user), pulledKey(user), editionKey(user)}, author, rand.Text()))
 			}
 		}
 		if err := s.writes.do(ctx, marks...); err != nil {

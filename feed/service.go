@@ -26,9 +26,9 @@ type timeline interface {
 	posts(ctx context.Context, ids []event.ID) ([]post, error)
 	// readPosts does so for any ids.
 	readPosts(ctx context.Context, ids []event.ID) ([]post, error)
-	// inHome says which of the authors, none of them the user, have a place in the
-	// home feed of the user, which was read by home for the same request.
-	inHome(ctx context.Context, user string, authors []string) (map[string]bool, error)
+	// inHome returns, in place, those of the posts that stand in the home feed of the
+	// user, which was read by home for the same request.
+	inHome(ctx context.Context, user string, posts []post) ([]post, error)
 	// viewOf asks what user may see of the authors.
 	viewOf(ctx context.Context, user string, authors []string) (view, error)
 }
@@ -55,8 +55,7 @@ func (s *feedService) GetHomeFeed(ctx context.Context, req *pb.GetHomeFeedReques
 			return s.store.home(ctx, user, cursor, want)
 		},
 		visible: func(posts []post) ([]post, error) {
-			home, err := s.store.inHome(ctx, user, authorsOf(posts, user))
-			return keep(posts, func(p post) bool { return p.author == user || home[p.author] }), err
+			return s.store.inHome(ctx, user, posts)
 		},
 	})
 	if err != nil {

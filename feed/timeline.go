@@ -126,16 +126,36 @@ func (s *redisStore) read(ctx context.Context, user string, cursor event.ID, cou
 		return window{}, redisfault.Of(err, "read feed of %s", user)
 	}
 	w := parseWindow(cmd.Val())
-	s.views.confirm(user, w.edition)
+	s.views.confirm(user, w, s.now())
 	return w, nil
 }
 
 // readHead reads the newest entries with plain commands, at a third of what a
 // script costs Redis. The edition before and after tells that the list was not
-// built anew in between; pushes and trims in between are harmless, since whether
-// the end was reached is told by the entries alone. It returns false if the
+// built anew in between, and names never come again: so of a feed that was read
+// before, two commands tell everything. Pushes and trims in between are harmless,
+// since the entries alone tell whether the end was reached. It returns false if the
 // edition has changed, or is missing.
 func (s *redisStore) readHead(ctx context.Context, user string, count int) (window, bool, error) {
+	known, ok := s.views.know(user)
+	if !ok || s.now().Sub(known.at) > s.cfg.ColdAfter/20 {
+		return s.readWholeHead(ctx, user, count)
+	}
+	entries := redis.NewStringSliceCmd(ctx, "lrange", feedKey(user), 0, count-1)
+	edition := redis.NewStringCmd(ctx, "get", editionKey(user))
+	if err := s.ask(ctx, entries, edition); err != nil {
+		return window{}, false, redisfault.Of(err, "read feed of %s", user)
+	}
+	if edition.Val() != known.name {
+		return s.readWholeHead(ctx, user, count)
+	}
+	w := window{edition: known.name, pulled: known.pulled, expires: s.cfg.ColdAfter}
+	w.fill(entries.Val(), count)
+	return w, true, nil
+}
+
+// readWholeHead does so for a feed that this process knows nothing of.
+func (s *redisStore) readWholeHead(ctx context.Context, user string, count int) (window, bool, error) {
 	before := redis.NewStringCmd(ctx, "get", editionKey(user))
 	entries := redis.NewStringSliceCmd(ctx, "lrange", feedKey(user), 0, count-1)
 	pulled := redis.NewStringSliceCmd(ctx, "smembers", pulledKey(user))
@@ -144,25 +164,32 @@ func (s *redisStore) readHead(ctx context.Context, user string, count int) (wind
 	if err := s.ask(ctx, before, entries, pulled, expires, after); err != nil {
 		return window{}, false, redisfault.Of(err, "read feed of %s", user)
 	}
-	edition, list := before.Val(), entries.Val()
-	if edition == "" || edition != after.Val() {
+	if before.Val() == "" || before.Val() != after.Val() {
 		return window{}, false, nil
 	}
-	s.views.confirm(user, edition)
 	w := window{
-		state: partial, edition: edition, pulled: pulled.Val(), atEnd: len(list) < count,
+		edition: after.Val(), pulled: pulled.Val(),
 		expires: time.Duration(expires.Val()) * time.Millisecond,
 	}
+	w.fill(entries.Val(), count)
+	s.views.confirm(user, w, s.now())
+	return w, true, nil
+}
+
+// fill puts in the newest entries of the list of this edition, count at most.
+func (w *window) fill(list []string, count int) {
+	w.atEnd = len(list) < count
+	w.entries = parseEntries(list)
 	switch {
 	case len(list) == 0:
 		w.state = cold
-	case strings.HasPrefix(edition, markerPrefix):
+	case strings.HasPrefix(w.edition, markerPrefix):
 		w.state = unfinished
 	case w.atEnd && list[len(list)-1] == sentinel:
 		w.state = whole
+	default:
+		w.state = partial
 	}
-	w.entries = parseEntries(list)
-	return w, true, nil
 }
 
 // parseEntries returns the ids of a list: what is no id is the sentinel or a marker.

@@ -2,7 +2,10 @@ package feed
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
@@ -25,6 +28,10 @@ type viewCache struct {
 // name.
 type edition struct {
 	name string
+	// pulled are the marks of the list.
+	pulled []string
+	// at is when the list's expiry was looked at last.
+	at   time.Time
 	home map[string]bool
 }
 
@@ -35,48 +42,60 @@ func newViewCache(limit int) *viewCache {
 	return c
 }
 
-// confirm says that a read of the user's feed brought this edition; "" means that
-// Redis does not tell.
-func (c *viewCache) confirm(user, name string) {
+// know returns the edition of a user's feed that was read last, if the list was
+// not being built then.
+func (c *viewCache) know(user string) (edition, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.users.Get(user)
+	if !ok || strings.HasPrefix(e.name, markerPrefix) {
+		return edition{}, false
+	}
+	return edition{name: e.name, pulled: e.pulled, at: e.at}, true
+}
+
+// confirm says that this was read of the user's feed; without an edition Redis does
+// not tell.
+func (c *viewCache) confirm(user string, w window, at time.Time) {
 	if c.limit <= 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e, ok := c.users.Get(user); ok {
-		if e.name == name {
+		if e.name == w.edition {
+			e.at = at
 			return
 		}
 		c.users.Remove(user)
 	}
-	if name == "" {
+	if w.edition == "" {
 		return
 	}
-	c.users.Add(user, &edition{name: name, home: map[string]bool{}})
+	c.users.Add(user, &edition{name: w.edition, pulled: w.pulled, at: at, home: map[string]bool{}})
 	c.size++
-	for c.size > c.limit {
-		c.users.RemoveOldest()
-	}
+	c.shrink()
 }
 
-// look returns what is known of the authors, those of whom it is not, and the
-// edition to add these to.
-func (c *viewCache) look(user string, authors []string) (known map[string]bool, unknown []string, e *edition) {
-	known = make(map[string]bool, len(authors))
+// look takes those of the posts out that are known not to stand in the user's feed,
+// in place. If it does not know all, it leaves them and returns the authors to ask
+// for, and the edition to add them to.
+func (c *viewCache) look(user string, posts []post) (shown []post, unknown []string, e *edition) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.users.Get(user)
 	if !ok {
-		return known, authors, nil
+		return posts, authorsOf(posts, user), nil
 	}
-	for _, author := range authors {
-		if home, ok := e.home[author]; ok {
-			known[author] = home
-		} else {
-			unknown = append(unknown, author)
+	for _, p := range posts {
+		if _, ok := e.home[p.author]; !ok && p.author != user && !slices.Contains(unknown, p.author) {
+			unknown = append(unknown, p.author)
 		}
 	}
-	return known, unknown, e
+	if len(unknown) > 0 {
+		return posts, unknown, e
+	}
+	return keep(posts, func(p post) bool { return p.author == user || e.home[p.author] }), nil, e
 }
 
 // add keeps answers that were asked for after look returned e.
@@ -92,27 +111,31 @@ func (c *viewCache) add(user string, e *edition, answers map[string]bool) {
 			c.size++
 		}
 	}
+	c.shrink()
+}
+
+func (c *viewCache) shrink() {
 	for c.size > c.limit {
 		c.users.RemoveOldest()
 	}
 }
 
-// inHome says of authors other than the user whether their posts belong into the
-// home feed, as it was when the feed was read last or is now.
-func (s *redisStore) inHome(ctx context.Context, user string, authors []string) (map[string]bool, error) {
-	known, unknown, e := s.views.look(user, authors)
+// inHome returns, in place, those of the posts that stand in the home feed of a
+// user, as it was when the feed was read last or is now.
+func (s *redisStore) inHome(ctx context.Context, user string, posts []post) ([]post, error) {
+	shown, unknown, e := s.views.look(user, posts)
 	if len(unknown) == 0 {
-		return known, nil
+		return shown, nil
 	}
-	v, err := s.viewOf(ctx, user, unknown)
+	// Those that are known are asked for again: what was known may be gone by now.
+	v, err := s.viewOf(ctx, user, authorsOf(posts, user))
 	if err != nil {
 		return nil, err
 	}
 	answers := make(map[string]bool, len(unknown))
 	for _, author := range unknown {
 		answers[author] = v.home(user, author)
-		known[author] = answers[author]
 	}
 	s.views.add(user, e, answers)
-	return known, nil
+	return keep(posts, func(p post) bool { return v.home(user, p.author) }), nil
 }
