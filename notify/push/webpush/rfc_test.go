@@ -98,6 +98,7 @@ func TestPublic(t *testing.T) {
 		"192.168.1.1":            false,
 		"169.254.169.254":        false,
 		"::ffff:169.254.169.254": false,
+		"::ffff:100.100.100.200": false,
 		"100.100.100.200":        false, // a cloud's metadata
 		"fd00:ec2::254":          false, // another's
 		"fe80::1":                false,
