@@ -132,6 +132,14 @@ func (s *system) append(key, edge string, id event.ID, fact proto.Message) {
 
 func (s *system) user(label string) string { return rapid.SampledFrom(s.users).Draw(s.t, label) }
 
+// author is often the same one, so that somebody has posts and followers enough.
+func (s *system) author() string {
+	if rapid.Bool().Draw(s.t, "star") {
+		return s.users[0]
+	}
+	return s.user("author")
+}
+
 func (s *system) pair() (a, b string) {
 	a = s.user("a")
 	b = rapid.SampledFrom(slices.DeleteFunc(slices.Clone(s.users), func(u string) bool { return u == a })).Draw(s.t, "b")
@@ -144,20 +152,22 @@ func (s *system) host(hosts []*event.IDs) *event.IDs {
 
 // Post appends one to five posts of an author.
 func (s *system) Post(*rapid.T) {
-	author := s.user("author")
+	author := s.author()
 	for range rapid.IntRange(1, 5).Draw(s.t, "posts") {
 		id := s.host(s.postHosts).Next()
 		s.append(author, "", s.w.ids.Next(), posted(author, id, s.w.clock.Now()))
 	}
 }
 
-// Delete appends a delete, often of somebody else's post.
+// Delete appends a delete, sometimes of somebody else's post.
 func (s *system) Delete(*rapid.T) {
 	var ids []string
+	authors := map[string]string{}
 	for _, p := range s.keys {
 		for _, d := range p.log {
 			if fact, ok := d.event.Data.(*pb.PhotoPosted); ok {
 				ids = append(ids, fact.GetPhoto().GetPostId())
+				authors[fact.GetPhoto().GetPostId()] = fact.GetPhoto().GetAuthorId()
 			}
 		}
 	}
@@ -165,7 +175,10 @@ func (s *system) Delete(*rapid.T) {
 		s.t.Skip("no posts")
 	}
 	id := rapid.SampledFrom(newestFirst(ids...)).Draw(s.t, "id")
-	author := s.user("author")
+	author := authors[id]
+	if rapid.IntRange(0, 3).Draw(s.t, "foreign") == 0 {
+		author = s.user("author")
+	}
 	s.append(author, "", s.w.ids.Next(), deleted(author, id))
 }
 
@@ -188,12 +201,14 @@ func (s *system) Follow(*rapid.T) {
 }
 
 // Crowd makes all others follow an author, or leave them, so that the author passes
-// the bounds between pushing and merging.
+// the bounds between pushing and merging. One of them stays, whose list must survive
+// that.
 func (s *system) Crowd(*rapid.T) {
-	author, leave := s.user("author"), rapid.Bool().Draw(s.t, "leave")
+	author, leave := s.author(), rapid.Bool().Draw(s.t, "leave")
+	loyal := s.user("loyal")
 	for _, user := range s.users {
 		switch {
-		case user == author:
+		case user == author || user == loyal && leave:
 		case leave:
 			s.append(author, "follow"+user+author, s.host(s.hosts).Next(), unfollowed(user, author))
 		default:
@@ -201,6 +216,15 @@ func (s *system) Crowd(*rapid.T) {
 		}
 	}
 	s.append(author, "", s.w.ids.Next(), posted(author, s.w.ids.Next(), s.w.clock.Now()))
+	p, other := s.pick()
+	part := s.keys[author]
+	s.deliverAll(p, author, len(part.log)-part.next-1)
+	fails := s.disturb(p, other, author, loyal)
+	err := s.deliverNext(p, author) // the post, which turns its author
+	if p.tap.disarm(); err != nil && !fails {
+		s.t.Fatalf("deliver: %v", err)
+	}
+	s.check(other, loyal)
 }
 
 // Block appends a block or an unblock.
@@ -447,7 +471,7 @@ func (s *system) Restart(*rapid.T) {
 }
 
 func (s *system) restart(p *process) {
-	cfg := Config{Cap: 12, Slack: 2, PipelineSize: 2, ColdAfter: 15 * time.Minute}
+	cfg := Config{Cap: rapid.SampledFrom([]int{5, 12}).Draw(s.t, "cap"), Slack: 2, PipelineSize: 2, ColdAfter: 15 * time.Minute}
 	cfg.LargeAuthor = rapid.SampledFrom([]int{1, 2, 2, -1}).Draw(s.t, "large")
 	cfg.SmallAuthor = rapid.IntRange(1, max(1, cfg.LargeAuthor)).Draw(s.t, "small")
 	p.tap.disarm()
