@@ -110,8 +110,15 @@ func (s *redisStore) pushAll(ctx context.Context, id event.ID, all *pushes, agai
 
 // push pushes a post into those of the feeds that exist and returns into how many.
 func (s *redisStore) push(ctx context.Context, id event.ID, p *pushes, again bool) (int, error) {
+	careful := again || !s.fresh(id)
+	if careful {
+		var err error
+		if p, err = s.warm(ctx, p); err != nil {
+			return 0, err
+		}
+	}
 	cmds, counts := p.cmds, p.counts
-	if again || !s.fresh(id) {
+	if careful {
 		s.metrics.carefulPushes.Add(float64(p.len()))
 		counts = p.careful(ctx, id, again)
 		cmds = erased(counts)

@@ -632,7 +632,7 @@ func checkProperty(t *testing.T, w *world) {
 			"post": s.Post, "post2": s.Post, "delete": s.Delete, "follow": s.Follow, "follow2": s.Follow,
 			"block": s.Block, "block2": s.Block, "mute": s.Mute, "wait": s.Wait, "wait2": s.Wait,
 			"deliver": s.Deliver, "deliver2": s.Deliver, "deliver3": s.Deliver,
-			"crowd": s.Crowd, "crowd2": s.Crowd, "restart": s.Restart, "crash": s.Crash, "replay": s.Replay, "replay2": s.Replay, "lose": s.Lose, "flush": s.Flush,
+			"crowd": s.Crowd, "crowd2": s.Crowd, "restart": s.Restart, "crash": s.Crash, "replay": s.Replay, "replay2": s.Replay, "lose": s.Lose, "flush": s.Flush, "rebuild": s.Rebuild,
 			"read": s.Read, "read2": s.Read, "read3": s.Read, "scroll": s.Scroll, "scroll2": s.Scroll, "settle": s.Settle,
 		})
 		s.Settle(rt)

@@ -31,6 +31,8 @@ var (
 	beginSource string
 	//go:embed lua/install.lua
 	installSource string
+	//go:embed lua/restore.lua
+	restoreSource string
 	//go:embed lua/see.lua
 	seeSource string
 	//go:embed lua/mark.lua
@@ -47,13 +49,14 @@ var (
 	olderScript   = newScript(olderSource)
 	beginScript   = newScript(beginSource)
 	installScript = newScript(installSource)
+	restoreScript = newScript(restoreSource)
 	seeScript     = newScript(seeSource)
 	markScript    = newScript(markSource)
 	turnScript    = newScript(turnSource)
 
 	allScripts = []script{
 		linkScript, keepScript, deleteScript, authorScript, pushScript,
-		readScript, olderScript, beginScript, installScript, seeScript,
+		readScript, olderScript, beginScript, installScript, restoreScript, seeScript,
 		markScript, turnScript,
 	}
 )

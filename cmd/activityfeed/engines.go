@@ -115,18 +115,23 @@ func (e *engines) openRedis(ctx context.Context, f engineFlags, log *slog.Logger
 		e.supervise("redis", server, log, func(ctx context.Context) (engine, error) { return embedded.StartRedis(ctx, cfg, log) })
 		addrs = []string{server.Addr()}
 	}
-	e.redis = redis.NewUniversalClient(&redis.UniversalOptions{
+	e.redis = dialRedis(addrs, f.RedisUsername, f.RedisPassword)
+	e.endpoints.Redis = addrs
+	e.closers = append(e.closers, e.redis.Close)
+	return nil
+}
+
+// dialRedis connects to one Redis, or to a cluster if there are several addresses.
+func dialRedis(addrs []string, username, password string) redis.UniversalClient {
+	return redis.NewUniversalClient(&redis.UniversalOptions{
 		Addrs:    addrs,
-		Username: f.RedisUsername,
-		Password: f.RedisPassword,
+		Username: username,
+		Password: password,
 		// Retries belong to the domains' middleware, which knows what may be repeated.
 		MaxRetries:            -1,
 		DialTimeout:           2 * time.Second,
 		ContextTimeoutEnabled: true,
 	})
-	e.endpoints.Redis = addrs
-	e.closers = append(e.closers, e.redis.Close)
-	return nil
 }
 
 func (e *engines) openClickHouse(ctx context.Context, f engineFlags, log *slog.Logger) error {

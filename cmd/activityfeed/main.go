@@ -22,13 +22,14 @@ import (
 type cli struct {
 	Log app.LogConfig `embed:"" prefix:"log-" group:"Logging"`
 
-	Serve  serveCmd  `cmd:"" help:"Run the services: all of them, or the roles that you name."`
-	Demo   demoCmd   `cmd:"" help:"Show one photo's way through the whole system, then stop."`
-	Load   loadCmd   `cmd:"" help:"Replay a social graph and posts through the API."`
-	Audit  auditCmd  `cmd:"" help:"Compare every feed with its definition."`
-	SQL    sqlCmd    `cmd:"" name:"sql" help:"Ask the analytics tables a question."`
-	Poison poisonCmd `cmd:"" help:"Look at, replay or drop events that a service could not process."`
-	Bench  benchCmd  `cmd:"" help:"Measure this system beside the ceilings of its engines."`
+	Serve   serveCmd   `cmd:"" help:"Run the services: all of them, or the roles that you name."`
+	Demo    demoCmd    `cmd:"" help:"Show one photo's way through the whole system, then stop."`
+	Load    loadCmd    `cmd:"" help:"Replay a social graph and posts through the API."`
+	Audit   auditCmd   `cmd:"" help:"Compare every feed with its definition."`
+	Rebuild rebuildCmd `cmd:"" help:"Make the feeds in Redis anew from the log, while the server serves."`
+	SQL     sqlCmd     `cmd:"" name:"sql" help:"Ask the analytics tables a question."`
+	Poison  poisonCmd  `cmd:"" help:"Look at, replay or drop events that a service could not process."`
+	Bench   benchCmd   `cmd:"" help:"Measure this system beside the ceilings of its engines."`
 }
 
 func main() {

@@ -20,7 +20,7 @@ import (
 func (s *server) rewindIfLost(ctx context.Context, service string) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	marker := "activityfeed:projection:" + service
+	marker := projectionMarker(service)
 	_, err := s.engines.redis.Get(ctx, marker).Result()
 	switch {
 	case err == nil:
@@ -38,6 +38,9 @@ func (s *server) rewindIfLost(ctx context.Context, service string) error {
 	}
 	return nil
 }
+
+// projectionMarker is the key that says that a service has a projection there.
+func projectionMarker(service string) string { return "activityfeed:projection:" + service }
 
 // sourceName is the ce_source of this process's events: which process accepted
 // them, for people who follow an event back.

@@ -9,6 +9,15 @@
 -- Returns the length of the list, 0 if the feed is cold.
 local key, id, horizon = KEYS[1], ARGV[1], ARGV[2]
 
+-- During a catch-up most posts are newer than all before them, if not new.
+local head = redis.call('LINDEX', key, 0)
+if not head then
+  return 0
+end
+if horizon == '' and #head == #id and id > head then
+  return redis.call('LPUSH', key, id)
+end
+
 -- Looks for the first entry behind which the post belongs, and for a copy.
 local function look()
   local first, step, before = 0, horizon == '' and 2 or 16, nil

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/redis/go-redis/v9"
+
+	"activityfeed/feed"
+	"activityfeed/internal/event"
+	"activityfeed/internal/kafka"
+	"activityfeed/internal/load/longrun"
+	"activityfeed/internal/rebuild"
+)
+
+// redisFlags say how a tool reaches the Redis of a running server.
+type redisFlags struct {
+	Redis         []string `help:"Redis address, if not the data folder's; several are a Redis Cluster." placeholder:"HOST:PORT"`
+	RedisUsername string   `help:"Redis user."`
+	RedisPassword string   `help:"Redis password. Better given as ACTIVITYFEED_REDIS_PASSWORD."`
+}
+
+// open connects to the Redis of the flags, else to that of the server.
+func (f redisFlags) open(e endpoints) (redis.UniversalClient, error) {
+	addrs := f.Redis
+	if len(addrs) == 0 {
+		addrs = e.Redis
+	}
+	if len(addrs) == 0 {
+		return nil, errors.New("no Redis: give --redis, or the --data-dir of a server that has one")
+	}
+	return dialRedis(addrs, f.RedisUsername, f.RedisPassword), nil
+}
+
+// rebuildCmd makes the feeds in Redis anew from the log, while the server serves.
+type rebuildCmd struct {
+	Target  target         `embed:""`
+	Redis   redisFlags     `embed:""`
+	Users   []string       `help:"Only what concerns these users; default: everything." placeholder:"ID"`
+	Rebuild rebuild.Config `embed:""`
+	Feed    feed.Config    `embed:"" prefix:"feed-" group:"Feed, as the server has it"`
+}
+
+// Run prints what was written.
+func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
+	e, err := c.Target.resolve()
+	if err != nil {
+		return err
+	}
+	client, err := c.Redis.open(e)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	cfg := c.Rebuild
+	cfg.Terminal = con.progressIsLive()
+	result, counts, err := rebuildFeeds(ctx, cfg, c.Feed, e.Kafka, client, c.Users, con)
+	if err != nil {
+		return err
+	}
+	if len(c.Users) == 0 {
+		// All that the log has is there: the next start need not read it again.
+		if err := client.Set(ctx, projectionMarker(roleFeed), time.Now().UTC().Format(time.RFC3339), 0).Err(); err != nil {
+			return fmt.Errorf("mark the projection: %w", err)
+		}
+	}
+	t := table.NewWriter()
+	t.AppendHeader(table.Row{"rebuild", "count"})
+	for _, row := range []struct {
+		name string
+		n    int64
+	}{
+		{"records in the log", result.Records},
+		{"follows, blocks and mutes", counts.Edges},
+		{"of those that ended", counts.Ended},
+		{"posts", counts.Posts},
+		{"deleted posts", counts.Deletes},
+		{"read positions", counts.Positions},
+		{"feeds built again", counts.Feeds},
+		{"records of unknown type", result.Unknown},
+		{"unreadable records", result.Bad},
+	} {
+		t.AppendRow(table.Row{row.name, longrun.Count(row.n)})
+	}
+	t.AppendFooter(table.Row{"elapsed", result.Elapsed.Round(10 * time.Millisecond).String()})
+	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight, AlignHeader: text.AlignRight, AlignFooter: text.AlignRight}})
+	con.printTable(t)
+	return nil
+}
+
+// rebuildFeeds makes anew what the feed keeps of the users, or of all.
+func rebuildFeeds(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, brokers []string, client redis.UniversalClient, users []string, con *console) (rebuild.Result, feed.RestoreCounts, error) {
+	var none feed.RestoreCounts
+	admin, err := kafka.NewAdmin(brokers)
+	if err != nil {
+		return rebuild.Result{}, none, err
+	}
+	defer admin.Close()
+	feeds, err := feed.New(feedCfg, feed.Deps{Log: con.log, Redis: client})
+	if err != nil {
+		return rebuild.Result{}, none, err
+	}
+	restore := feeds.Restore(users, rebuild.NewPace(cfg.Rate).Wait)
+	result, err := rebuild.Run(ctx, cfg, rebuild.Deps{
+		Log:  con.log,
+		Ends: func(ctx context.Context) (map[int32]int64, error) { return admin.EndOffsets(ctx, event.Topic) },
+		Scan: func(ctx context.Context, partition int32, end int64, fn func(*message.Message) error) error {
+			return kafka.Scan{Brokers: brokers, Topic: event.Topic, Partition: partition, End: end}.Run(ctx, con.log, fn)
+		},
+		Projection: restore,
+	}, con.err)
+	return result, restore.Counts(), err
+}
