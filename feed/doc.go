@@ -143,5 +143,7 @@
 // the breaker spares Redis, nothing goes to poison, and it heals by itself. What
 // cannot be decoded goes to feed.poison at once. The metrics activityfeed_feed_*
 // tell the rest: rising careful_pushes_total means that events come late, rising
-// hydrate_misses_total that Redis lost keys.
+// hydrate_misses_total that Redis lost keys. A failover can lose writes that were
+// answered: Redis copies to its replicas afterwards. [Restore] brings them back from
+// the log while all goes on; `activityfeed rebuild` and `audit --repair` run it.
 package feed
