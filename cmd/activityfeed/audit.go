@@ -2,13 +2,20 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"activityfeed/analytics"
+	"activityfeed/feed"
+	"activityfeed/internal/app"
 	"activityfeed/internal/audit"
 	"activityfeed/internal/event"
 	"activityfeed/internal/kafka"
+	"activityfeed/internal/rebuild"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -16,7 +23,16 @@ import (
 type auditCmd struct {
 	Target target       `embed:""`
 	Drift  string       `help:"Write every difference to this file, a line of JSON each." placeholder:"FILE" type:"path"`
+	JSON   bool         `name:"json" help:"Print the report as JSON to standard output."`
 	Audit  audit.Config `embed:""`
+
+	Repair bool        `help:"Make anew, from the log, what the feeds that differ are made of."`
+	Rate   int         `default:"20000" help:"Commands a second of a repair to Redis at most; 0 for no limit."`
+	Redis  redisFlags  `embed:""`
+	Feed   feed.Config `embed:"" prefix:"feed-" group:"Feed, as the server has it, for a repair"`
+
+	Every time.Duration `help:"Stay, and audit again after this time; the log is read once. 0: audit once." default:"0s"`
+	Ops   string        `help:"With --every: address of /metrics, where activityfeed_feed_drift is the last audit's drift." default:"127.0.0.1:9092"`
 }
 
 // errDrift makes the command fail when something differs.
@@ -62,12 +78,50 @@ func (c *auditCmd) Run(ctx context.Context, con *console) (err error) {
 		defer func() { err = errors.Join(err, file.Close()) }()
 		deps.Drift = file
 	}
+	if c.Repair {
+		client, openErr := c.Redis.open(e)
+		if openErr != nil {
+			return openErr
+		}
+		defer func() { err = errors.Join(err, client.Close()) }()
+		deps.Repair = func(ctx context.Context, users []string) error {
+			cfg := rebuild.Config{Rate: c.Rate, Terminal: cfg.Terminal, ProgressInterval: cfg.ProgressInterval}
+			_, _, err := rebuildFeeds(ctx, cfg, c.Feed, e.Kafka, client, users, con)
+			return err
+		}
+	}
+	if c.Every > 0 {
+		return c.watch(ctx, cfg, deps, con)
+	}
 	report, err := audit.Run(ctx, cfg, deps, con.err)
 	if err != nil {
 		return err
+	}
+	if c.JSON {
+		encoder := json.NewEncoder(con.out)
+		encoder.SetIndent("", "  ")
+		if err := encoder.Encode(report); err != nil {
+			return err
+		}
 	}
 	if !report.Clean() {
 		return errDrift
 	}
 	return nil
+}
+
+// watch audits until the process is told to stop. It is a process of its own because
+// it keeps who follows whom in memory, about 40 bytes a follow, and reads the feeds
+// as clients do.
+func (c *auditCmd) watch(ctx context.Context, cfg audit.Config, deps audit.Deps, con *console) error {
+	registry := prometheus.NewRegistry()
+	metrics := audit.NewMetrics(registry)
+	ops, err := app.NewOps(c.Ops, registry, func(context.Context) error { return nil }, con.log)
+	if err != nil {
+		return err
+	}
+	con.log.Info("auditor is up", "every", c.Every, "metrics", "http://"+ops.Addr()+"/metrics")
+	return app.RunStages(ctx, con.log,
+		[]app.Part{{Name: "auditor", Run: func(ctx context.Context) error { return audit.Watch(ctx, cfg, deps, c.Every, metrics) }}},
+		[]app.Part{{Name: "operator's port", Run: ops.Run}})
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,6 +41,9 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "activityfeed:", err)
+		if errors.Is(err, errDrift) {
+			os.Exit(2) // the audit was done; 1 says that it could not be
+		}
 		os.Exit(1)
 	}
 }

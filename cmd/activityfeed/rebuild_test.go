@@ -3,8 +3,11 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"activityfeed/internal/testenv"
 )
@@ -50,8 +53,60 @@ func TestRebuild(t *testing.T) {
 	if out, err := tool("audit"); err != nil {
 		t.Errorf("audit after the rebuild: %v\n%s", err, out)
 	}
+
+	// Some keys are lost: a repair is about those whom it concerns.
+	if err := srv.engines.redis.Del(ctx, "author:{u0}", "following:{u3}", "followers:{u0}", "feed:{u0}", "feed:{u3}", "feed:{u5}").Err(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := tool("audit", "--repair", "--json"); err != nil || !strings.Contains(out, `"Left": null`) {
+		t.Errorf("repair: %v\n%s", err, out)
+	}
+	if out, err := tool("audit"); err != nil {
+		t.Errorf("audit after the repair: %v\n%s", err, out)
+	}
+	testAuditor(t, tool)
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("run = %v", err)
 	}
+}
+
+// testAuditor looks at the metrics of an auditor that stays.
+func testAuditor(t *testing.T, tool func(args ...string) (string, error)) {
+	t.Helper()
+	addr := freeAddr(t)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := tool("audit", "--every", "10ms", "--users", "20", "--ops", addr)
+		ended <- err
+	}()
+	t.Cleanup(func() {
+		if err := <-ended; err != nil {
+			t.Errorf("auditor = %v", err)
+		}
+	})
+	for limit := time.Now().Add(30 * time.Second); ; {
+		metrics, err := readMetrics(t.Context(), addr)
+		if strings.Contains(metrics, "activityfeed_audit_users 20") && strings.Contains(metrics, `activityfeed_feed_drift{kind="missing"} 0`) {
+			return
+		}
+		if time.Now().After(limit) {
+			t.Fatalf("metrics of the auditor: %v\n%s", err, metrics)
+		}
+		time.Sleep(10 * time.Millisecond) // it has no other signal
+	}
+}
+
+func readMetrics(ctx context.Context, addr string) (string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return string(text), err
 }

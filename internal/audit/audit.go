@@ -34,6 +34,9 @@ type Deps struct {
 	// Drift receives every difference as a line of JSON, see [Difference].
 	// Nil: none.
 	Drift io.Writer
+	// Repair makes anew, from the log, what is kept of the users. Nil: nothing is
+	// repaired.
+	Repair func(ctx context.Context, users []string) error
 }
 
 // tail follows a log.
@@ -58,41 +61,57 @@ const pollInterval = 200 * time.Millisecond
 // that makes no progress for longer than Config.Patience, or the end of ctx. The
 // report then tells how far it came.
 func Run(ctx context.Context, cfg Config, deps Deps, out io.Writer) (Report, error) {
-	if err := cfg.Validate(); err != nil {
+	a, err := newAuditor(cfg, deps, out)
+	if err != nil {
 		return Report{}, err
 	}
-	cfg = cfg.withDefaults()
-	ctx, stop := context.WithCancelCause(ctx)
-	a := &auditor{
-		cfg: cfg, deps: deps, out: out,
-		patience: longrun.Patience{Timeout: cfg.CallTimeout, Total: cfg.Patience},
-		model:    NewModel(), tally: newTally(),
-		report: Report{Differences: make(map[Kind]int64)},
-	}
-	var replay sync.WaitGroup
-	replay.Go(func() {
-		err := deps.Tail.Run(ctx, a.apply)
-		if err == nil {
-			err = errors.New("it ended")
-		}
-		stop(fmt.Errorf("replay the log: %w", err)) // the first cause counts: an ordinary end came before
-	})
-
-	start := time.Now()
-	err := a.audit(ctx)
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx) // who ended it says more than who noticed
-	}
-	stop(nil)
-	replay.Wait()
-	a.report.Elapsed = time.Since(start)
-	if err != nil {
+	if err := a.following(ctx, a.round); err != nil {
 		return a.report, errors.Join(fmt.Errorf("audit: %w", err), a.driftErr)
 	}
 	return a.report, errors.Join(a.report.Write(out), a.driftErr)
 }
 
-// auditor is one audit.
+func newAuditor(cfg Config, deps Deps, out io.Writer) (*auditor, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	return &auditor{
+		cfg: cfg, deps: deps, out: out,
+		patience: longrun.Patience{Timeout: cfg.CallTimeout, Total: cfg.Patience},
+		model:    NewModel(), tally: newTally(),
+	}, nil
+}
+
+// following does the work while the model follows the log.
+func (a *auditor) following(ctx context.Context, work func(context.Context) error) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	var replay sync.WaitGroup
+	replay.Go(func() {
+		err := a.deps.Tail.Run(ctx, a.apply)
+		if err == nil {
+			err = errors.New("it ended")
+		}
+		stop(fmt.Errorf("replay the log: %w", err)) // the first cause counts: an ordinary end came before
+	})
+	err := work(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // who ended it says more than who noticed
+	}
+	stop(nil)
+	replay.Wait()
+	return err
+}
+
+// round is one audit; the report is of the last one.
+func (a *auditor) round(ctx context.Context) error {
+	start := time.Now()
+	a.report, a.drifted = Report{Differences: make(map[Kind]int64)}, nil
+	defer func() { a.report.Elapsed = time.Since(start) }()
+	return a.audit(ctx)
+}
+
+// auditor audits.
 type auditor struct {
 	cfg      Config
 	deps     Deps
@@ -106,6 +125,10 @@ type auditor struct {
 
 	report   Report
 	driftErr error
+	// drifted are the differences of feeds that a repair is about; while it reads the
+	// feeds again, repairing is true, and nothing is exported.
+	drifted   []Difference
+	repairing bool
 }
 
 func (a *auditor) audit(ctx context.Context) error {
@@ -113,6 +136,9 @@ func (a *auditor) audit(ctx context.Context) error {
 		return err
 	}
 	if err := a.feeds(ctx, a.users()); err != nil {
+		return err
+	}
+	if err := a.repair(ctx); err != nil {
 		return err
 	}
 	return a.counts(ctx)
@@ -316,6 +342,12 @@ func (a *auditor) count() map[string]int64 {
 // must not run twice at a time.
 func (a *auditor) found(d Difference) {
 	a.report.Differences[d.Kind]++
+	if a.repairing {
+		return
+	}
+	if a.deps.Repair != nil && d.Kind != Reposted && d.Kind != Healed {
+		a.drifted = append(a.drifted, d)
+	}
 	if len(a.report.Examples) < a.cfg.Examples {
 		a.report.Examples = append(a.report.Examples, d)
 	}

@@ -10,4 +10,8 @@
 // after catching up, and only counts if it differs from a definition that did not
 // change meanwhile. Yet a feed that heals by itself while nothing was accepted is
 // reported too: at rest, the first read must be right.
+//
+// [Watch] stays and audits a sample again and again: a process of its own, since it
+// holds the log's graph in memory and reads as clients do. A repair hands those whom
+// the differences concern to internal/rebuild, and the feeds are read again.
 package audit

@@ -36,7 +36,9 @@ type Report struct {
 	// Unknown are of a type that this version does not know, Bad cannot be read or say
 	// the impossible; none of these count as events.
 	Records, Repeats, Unknown, Bad int64
-	// Elapsed is how long the audit took.
+	// Repair is what a repair did; nil if there was none.
+	Repair *Repair
+	// Elapsed is how long the audit took, in JSON in nanoseconds.
 	Elapsed time.Duration
 }
 
@@ -52,9 +54,16 @@ type EventCount struct {
 	Differs bool
 }
 
-// Clean says that nothing differs: neither feeds, nor counts, nor posts accepted
-// twice. Feeds of which nothing can be said do not count.
-func (r Report) Clean() bool { return len(r.Differences) == 0 && r.countsAgree() }
+// Clean says that nothing differs, after the repair if there was one: neither feeds,
+// nor counts, nor posts accepted twice. Feeds of which nothing can be said do not
+// count.
+func (r Report) Clean() bool {
+	feeds := len(r.Differences) == 0
+	if r.Repair != nil {
+		feeds = len(r.Repair.Left) == 0 && r.Differences[Reposted] == 0
+	}
+	return feeds && r.countsAgree()
+}
 
 func (r Report) countsAgree() bool {
 	return !slices.ContainsFunc(r.Events, func(c EventCount) bool { return c.Differs })
@@ -70,6 +79,15 @@ func (r Report) Write(out io.Writer) error {
 	summary.AppendSeparator()
 	for _, kind := range Kinds() {
 		summary.AppendRow(table.Row{string(kind), longrun.Count(r.Differences[kind])})
+	}
+	if r.Repair != nil {
+		summary.AppendSeparator()
+		summary.AppendRow(table.Row{"users repaired", longrun.Count(int64(r.Repair.Users))})
+		var left int64
+		for _, n := range r.Repair.Left {
+			left += n
+		}
+		summary.AppendRow(table.Row{"differences left", longrun.Count(left)})
 	}
 	summary.AppendSeparator()
 	summary.AppendRow(table.Row{"records in the log", longrun.Count(r.Records)})
