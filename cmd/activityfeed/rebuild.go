@@ -77,7 +77,7 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 	}{
 		{"records in the log", result.Records},
 		{"follows, blocks and mutes", counts.Edges},
-		{"of those that ended", counts.Ended},
+		{"ended follows, blocks and mutes", counts.Ended},
 		{"posts", counts.Posts},
 		{"deleted posts", counts.Deletes},
 		{"read positions", counts.Positions},
