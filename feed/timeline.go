@@ -150,8 +150,7 @@ func (s *redisStore) readHead(ctx context.Context, user string, count int) (wind
 		return s.readWholeHead(ctx, user, count)
 	}
 	w := window{edition: known.name, pulled: known.pulled, expires: s.cfg.ColdAfter}
-	w.fill(entries.Val(), count)
-	return w, true, nil
+	return w.with(entries.Val(), count), true, nil
 }
 
 // readWholeHead does so for a feed that this process knows nothing of.
@@ -171,13 +170,14 @@ func (s *redisStore) readWholeHead(ctx context.Context, user string, count int) 
 		edition: after.Val(), pulled: pulled.Val(),
 		expires: time.Duration(expires.Val()) * time.Millisecond,
 	}
-	w.fill(entries.Val(), count)
+	w = w.with(entries.Val(), count)
 	s.views.confirm(user, w, s.now())
 	return w, true, nil
 }
 
-// fill puts in the newest entries of the list of this edition, count at most.
-func (w *window) fill(list []string, count int) {
+// with returns the window with the newest entries of its edition's list, count at
+// most.
+func (w window) with(list []string, count int) window {
 	w.atEnd = len(list) < count
 	w.entries = parseEntries(list)
 	switch {
@@ -190,6 +190,7 @@ func (w *window) fill(list []string, count int) {
 	default:
 		w.state = partial
 	}
+	return w
 }
 
 // parseEntries returns the ids of a list: what is no id is the sentinel or a marker.
