@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"activityfeed/notify/deliver"
 )
 
 const day = 24 * time.Hour
@@ -54,6 +56,9 @@ type Config struct {
 	// CloseTimeout is how long Run waits for the handlers at the end. It should be
 	// longer than the subscriber's own drain. Default 30 s.
 	CloseTimeout time.Duration `default:"30s" help:"How long a stop waits for events in flight."`
+
+	// Push is about what devices are told.
+	Push deliver.Config `embed:"" prefix:"push-"`
 }
 
 // The values of DefaultLevel.
@@ -78,6 +83,7 @@ func (c Config) withDefaults() Config {
 	c.RetryMax = cmp.Or(c.RetryMax, time.Second)
 	c.MaxAttempts = cmp.Or(c.MaxAttempts, 8)
 	c.CloseTimeout = cmp.Or(c.CloseTimeout, 30*time.Second)
+	c.Push = c.Push.WithDefaults()
 	return c
 }
 
@@ -88,7 +94,7 @@ const maxInboxRows = 5_000
 // Validate returns all faults of the configuration, joined. Zero values are no
 // faults.
 func (c Config) Validate() error {
-	var errs []error
+	errs := []error{c.Push.Validate()}
 	switch c.DefaultLevel {
 	case "", levelNone, levelAll:
 	default:

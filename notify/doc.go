@@ -1,7 +1,9 @@
 // Package notify keeps everybody's inbox: what happened that they asked to be
 // told. It consumes the facts of the log, keeps what it needs of them in Redis
-// under the prefix "notify:", and serves the NotificationService: list, unread
-// count, mark as read, live stream.
+// under the prefix "notify:", and serves the NotificationService: list, groups,
+// unread and unseen counts, marks, live stream, devices and preferences. What stands
+// in an inbox is brought to its owner's devices by the packages below: deliver
+// (who is told when), schedule (where it waits), push (how), device, prefs, template.
 //
 //	PhotoPosted    a row for each mentioned user, and for each follower who asked
 //	               for every post (NotificationLevel, or Config.DefaultLevel)
@@ -14,24 +16,38 @@
 //   - One row a person and event: a mention wins over the post. Nobody is told of
 //     themselves. Who follows, unfollows and follows again is told once for as
 //     long as the first row is there.
+//
 //   - Events may come repeatedly, in part, and again after a crash: the row has the
 //     event's id and is written once; a post that comes again is told to those who
 //     wanted it when it was made, not to who followed since; facts about an edge
 //     that are older than what is known change nothing.
+//
 //   - An inbox is its InboxRows newest rows, in the exact order of their ids, in
 //     whatever order they were written.
+//
 //   - A row is hidden at the next read when its post is deleted or when the two do
 //     not see each other any more. What was told before a block is back after it;
 //     what happened during a block is never told. Rows are shown for Retention.
+//
 //   - The unread count is that of the rows that are shown, under repeats, deletes,
 //     blocks and marks. Marks are part of the rows: a row that comes late is
 //     unread, though newer ones were marked.
+//
 //   - A live stream sends each row once and misses none that stays in the inbox
 //     until it is read. A row that came late, while the client was away, is sent
 //     when it comes back, perhaps a second time: the id tells.
 //
-// Marks are not in the log: whoever throws the inboxes away to rebuild them from
-// the log gets rows that are unread.
+//   - Unseen are the rows that came since the list was opened; what is read is seen.
+//
+// # What people set
+//
+// Devices, preferences and marks are facts too, on the topic "account": each is the
+// whole state of its key, so the topic may be compacted, and stays apart from what
+// everybody reads. A command is answered when log and Redis both have it; the
+// consumer takes the fact in again, which changes nothing. So Redis can be thrown
+// away and is rebuilt with them. Two things are then not as before: a row that came
+// late and lies below what was read counts as read, and what was pushed within its
+// TTL is pushed again, with the same collapse key.
 //
 // # Storage
 //

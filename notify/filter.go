@@ -87,6 +87,9 @@ func (f *filter) apply(user string, v *view) {
 		if !e.hidden && !e.read {
 			v.unread++
 		}
+		if !e.hidden && !e.seen {
+			v.unseen++
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ func (s *store) link(ctx context.Context, r relation, user, other string, id eve
 	}
 	overrules := event.FirstID(id.Time().Add(clockSkew))
 	forget := event.FirstID(s.now().Add(-s.cfg.TombstoneTTL))
-	return linkScript.call(ctx, []string{r.key(user), r.endedKey(user)},
+	return linkScript.Int(ctx, []string{r.key(user), r.endedKey(user)},
 		other, id.String(), overrules.String(), set, s.cfg.TombstoneTTL.Milliseconds(), forget.String())
 }
 

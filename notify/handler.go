@@ -11,8 +11,18 @@ import (
 	"activityfeed/internal/delivery"
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
+	"activityfeed/notify/deliver"
+	"activityfeed/notify/device"
 	pb "activityfeed/proto/activityfeed/v1"
 )
+
+// pushes is what the handler needs of notify/deliver.
+type pushes interface {
+	// Tell schedules that users are told of a row by push.
+	Tell(ctx context.Context, r deliver.Row, users []string) error
+	// Replay schedules a push again that was given up.
+	Replay(ctx context.Context, body []byte) error
+}
 
 // handler turns events into the projection, one method per event. Each is
 // idempotent: the event may come again, in part or whole, at any time.
@@ -20,6 +30,9 @@ type handler struct {
 	store   *store
 	now     func() time.Time
 	metrics *metrics
+	// pushes tells devices, and devices keeps them.
+	pushes  pushes
+	devices *device.Store
 	// everyPost is what a follower gets who did not choose.
 	everyPost bool
 	reports   *delivery.Reporter
@@ -27,6 +40,9 @@ type handler struct {
 
 // handle processes one message of the log.
 func (h *handler) handle(msg *message.Message) error {
+	if isPushLetter(msg) {
+		return h.pushes.Replay(msg.Context(), msg.Payload)
+	}
 	e, err := event.Decode(msg)
 	if errors.Is(err, event.ErrUnknownType) {
 		h.skip(skippedUnknown)
@@ -53,6 +69,8 @@ func (h *handler) handle(msg *message.Message) error {
 		return h.store.mute(ctx, d.GetActorId(), d.GetTargetId(), e.ID, true)
 	case *pb.UserUnmuted:
 		return h.store.mute(ctx, d.GetActorId(), d.GetTargetId(), e.ID, false)
+	case *pb.DeviceRegistered, *pb.DeviceRemoved, *pb.PreferencesSet, *pb.InboxMarked:
+		return h.account(ctx, e)
 	}
 	// A fact that others care about.
 	h.skip(skippedUnknown)
@@ -148,9 +166,12 @@ func (h *handler) tell(ctx context.Context, r row, users []string, hiding bool) 
 	}
 	// Who follows, unfollows and follows again is one follower: one row.
 	once := r.kind == pb.NotificationType_NOTIFICATION_TYPE_FOLLOW
-	added, err := h.store.insert(ctx, r, users, once)
+	added, reachable, err := h.store.insert(ctx, r, users, once)
 	h.metrics.rows.WithLabelValues(kindLabel(r.kind)).Add(float64(added))
-	return added, err
+	if err != nil || len(reachable) == 0 {
+		return added, err
+	}
+	return added, h.pushes.Tell(ctx, deliver.Row{ID: r.id, Kind: r.kind, Actor: r.actor, Post: r.post}, reachable)
 }
 
 // expired says, and counts, that an event is too old to be told: a rebuild from a

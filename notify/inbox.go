@@ -10,12 +10,14 @@ import (
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/redisfault"
+	"activityfeed/notify/device"
 )
 
-// insert adds a row to the inboxes of users, a pipeline at a time, and returns to
-// how many of them it was new. A row that is there stays as it is, read or unread.
-// With once, it is not added where the inbox tells the same of the same actor.
-func (s *store) insert(ctx context.Context, r row, users []string, once bool) (added int, err error) {
+// insert adds a row to the inboxes of users, a pipeline at a time. It returns to how
+// many of them it was new, and those who have it now, new or not, and have devices
+// to be told on. A row that is there stays as it is, read or unread. With once, it
+// is not added where the inbox tells the same of the same actor.
+func (s *store) insert(ctx context.Context, r row, users []string, once bool) (added int, reachable []string, err error) {
 	except := ""
 	if once {
 		except = string(appendID(nil, s.horizon()))
@@ -24,35 +26,70 @@ func (s *store) insert(ctx context.Context, r row, users []string, once bool) (a
 	for chunk := range slices.Chunk(users, s.cfg.PipelineSize) {
 		cmds := make([]redis.Cmder, len(chunk))
 		for i, user := range chunk {
-			cmds[i] = insertScript.call(ctx, []string{inboxKey(user), watchedKey(user)},
+			cmds[i] = insertScript.Int(ctx, []string{inboxKey(user), watchedKey(user), personKey(user), device.Key(user)},
 				stored, s.cfg.InboxRows, s.cfg.Retention.Milliseconds(), except)
 		}
 		if err := s.inserting.Acquire(ctx, int64(len(chunk))); err != nil {
-			return added, fmt.Errorf("notify %d users: %w", len(chunk), err)
+			return added, nil, fmt.Errorf("notify %d users: %w", len(chunk), err)
 		}
 		err := s.exec(ctx, cmds)
 		s.inserting.Release(int64(len(chunk)))
-		for _, cmd := range cmds {
-			added += int(cmd.(*redis.IntCmd).Val()) //nolint:forcetypeassert // made above
+		for i, cmd := range cmds {
+			answer := cmd.(*redis.IntCmd).Val() //nolint:forcetypeassert // made above
+			added += int(answer & 1)
+			if answer >= 2 {
+				reachable = append(reachable, chunk[i])
+			}
 		}
 		if err != nil {
-			return added, redisfault.Of(err, "notify %d users of %s by %s", len(chunk), r.id, r.actor)
+			return added, nil, redisfault.Of(err, "notify %d users of %s by %s", len(chunk), r.id, r.actor)
 		}
 	}
-	return added, nil
+	return added, reachable, nil
 }
 
-// markRead marks one row as read, or all rows up to it. Rows that come later are
-// unread, also when their ids are smaller.
-func (s *store) markRead(ctx context.Context, user string, id event.ID, upTo bool) error {
-	older := "0"
-	if upTo {
-		older = "1"
+// marks says which rows are marked: all up to one, and some besides.
+type marks struct {
+	upTo event.ID
+	also []event.ID
+	// read marks as read, which is seen too; otherwise as seen.
+	read bool
+}
+
+// mark marks rows. Rows that come later are unmarked, also when their ids are
+// smaller. version is the id of the fact that will say so, 0 if none will. It says
+// whether a mark was new, and whether the user has devices.
+func (s *store) mark(ctx context.Context, user string, m marks, version event.ID) (changed, devices bool, err error) {
+	flags, known := flagSeen, ""
+	if m.read {
+		flags = flagSeen | flagRead
 	}
-	err := s.exec(ctx, []redis.Cmder{
-		markScript.call(ctx, []string{inboxKey(user)}, appendID(nil, id), older),
-	})
-	return redisfault.Of(err, "mark notifications of %s", user)
+	if version != 0 {
+		known = version.String()
+	}
+	cmd := markScript.Int(ctx, []string{inboxKey(user), personKey(user), device.Key(user)},
+		packed(m.upTo), packed(m.also...), flags, known)
+	if err := s.exec(ctx, []redis.Cmder{cmd}); err != nil {
+		return false, false, redisfault.Of(err, "mark notifications of %s", user)
+	}
+	return cmd.Val() >= 2, cmd.Val()%2 == 1, nil
+}
+
+// restore takes over marks out of the log, unless they are known.
+func (s *store) restore(ctx context.Context, user string, read, seen event.ID, also []event.ID, version event.ID) error {
+	cmd := restoreScript.Int(ctx, []string{inboxKey(user), personKey(user)}, version.String(), packed(read), packed(also...), packed(seen))
+	return redisfault.Of(s.exec(ctx, []redis.Cmder{cmd}), "restore the marks of %s", user)
+}
+
+// packed returns ids as the scripts want them; 0 is no id.
+func packed(ids ...event.ID) []byte {
+	b := make([]byte, 0, idSize*len(ids))
+	for _, id := range ids {
+		if id != 0 {
+			b = appendID(b, id)
+		}
+	}
+	return b
 }
 
 // watched marks users as watched for ttl.
@@ -82,8 +119,9 @@ type entry struct {
 type view struct {
 	// entries are sorted, newest first.
 	entries []entry
-	// unread counts the rows that are shown and not read.
-	unread int
+	// unread counts the rows that are shown and not read, unseen those that are not
+	// seen either.
+	unread, unseen int
 }
 
 func (s *store) view(ctx context.Context, user string) (view, error) {

@@ -14,6 +14,12 @@ func inboxKey(user string) string { return "notify:inbox:{" + user + "}" }
 // channel of the same name tells them that it has a new row.
 func watchedKey(user string) string { return "notify:watched:{" + user + "}" }
 
+// personKey is the HASH of what a user set for themself, out of the topic "account":
+// "preferences", their version "preferred", and "off", a byte for each kind that is
+// not put into the inbox; "marked", the version of the newest marks, and what of
+// them has to be restored: "read", "also" and "seen", see lua/restore.lua.
+func personKey(user string) string { return "notify:person:{" + user + "}" }
+
 // deletedKey is the SET of the posts that an author took back, for as long as a
 // row about one of them could be shown. Whoever deletes a post of somebody else
 // only writes into their own set, which nobody asks about that post.

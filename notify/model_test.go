@@ -196,7 +196,11 @@ func (s *story) mark(t *rapid.T) {
 	id := rapid.SampledFrom(rows).Draw(t, "row").id
 	upTo := rapid.Bool().Draw(t, "upTo")
 	s.model.mark(user, id, upTo)
-	if err := s.service.store.markRead(context.Background(), user, id, upTo); err != nil {
+	m := marks{also: []event.ID{id}, read: true}
+	if upTo {
+		m = marks{upTo: id, read: true}
+	}
+	if _, _, err := s.service.store.mark(context.Background(), user, m, 0); err != nil {
 		s.t.Fatal(err)
 	}
 }

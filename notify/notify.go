@@ -15,7 +15,12 @@ import (
 	"google.golang.org/grpc"
 
 	"activityfeed/internal/delivery"
+	"activityfeed/internal/event"
 	"activityfeed/internal/middleware"
+	"activityfeed/internal/redispipe"
+	"activityfeed/notify/deliver"
+	"activityfeed/notify/device"
+	"activityfeed/notify/push"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -36,11 +41,26 @@ type Deps struct {
 	Subscriber message.Subscriber
 	// RetrySubscriber reads what was replayed out of poison. Required with Subscriber.
 	RetrySubscriber message.Subscriber
+	// AccountSubscriber reads what people set for themselves, in a group of its own.
+	// Required with Subscriber.
+	AccountSubscriber message.Subscriber
 	// Publisher writes poison; it answers when the log has it. Required with Subscriber.
 	Publisher message.Publisher
 	// Reports takes the fact that a post is in its inboxes, for analytics; nil means
 	// nobody asks.
 	Reports *delivery.Reporter
+	// Facts writes what people set for themselves; it answers when the log has it. Nil:
+	// nothing can be set here.
+	Facts message.Publisher
+	// IDs makes the ids of facts. No two processes may share its node. Nil: nothing
+	// can be set here.
+	IDs *event.IDs
+	// Source names this process in the facts that it writes.
+	Source string
+	// Senders are the push services that are configured; none means no pushes.
+	Senders push.Senders
+	// WebPushKey is the public key with which browsers subscribe, in base64url.
+	WebPushKey string
 	// Metrics registers the metrics; nil means none.
 	Metrics prometheus.Registerer
 	// Now is the clock; nil means time.Now.
@@ -66,8 +86,8 @@ func (d Deps) validate() error {
 	if !enabled {
 		errs = append(errs, errors.New("notify: Deps.Redis needs ContextTimeoutEnabled"))
 	}
-	if d.Subscriber != nil && (d.RetrySubscriber == nil || d.Publisher == nil) {
-		errs = append(errs, errors.New("notify: Deps.Subscriber needs RetrySubscriber and Publisher"))
+	if d.Subscriber != nil && (d.RetrySubscriber == nil || d.AccountSubscriber == nil || d.Publisher == nil) {
+		errs = append(errs, errors.New("notify: Deps.Subscriber needs RetrySubscriber, AccountSubscriber and Publisher"))
 	}
 	return errors.Join(errs...)
 }
@@ -80,6 +100,8 @@ type Notify struct {
 	handler *handler
 	service *service
 	hub     *hub
+	pushes  *deliver.Deliverer
+	poison  *middleware.Poison
 }
 
 // New returns a Notify that does nothing yet; it does not talk to Redis.
@@ -93,17 +115,35 @@ func New(cfg Config, deps Deps) (*Notify, error) {
 	}
 	metrics := newMetrics(deps.Metrics)
 	store := &store{
-		redis: deps.Redis, cfg: cfg, now: deps.Now, metrics: metrics,
+		redis: deps.Redis, pipe: redispipe.New(deps.Redis, cfg.RedisTimeout, allScripts...),
+		cfg: cfg, now: deps.Now, metrics: metrics,
 		inserting: semaphore.NewWeighted(int64(2 * cfg.PipelineSize)),
 	}
-	hub := newHub(store, cfg, deps.Log, metrics)
-	return &Notify{
-		cfg:     cfg,
-		deps:    deps,
-		handler: &handler{store: store, now: deps.Now, metrics: metrics, everyPost: cfg.DefaultLevel == levelAll, reports: deps.Reports},
-		service: &service{store: store, hub: hub, cfg: cfg, metrics: metrics},
-		hub:     hub,
-	}, nil
+	n := &Notify{cfg: cfg, deps: deps, hub: newHub(store, cfg, deps.Log, metrics)}
+	if deps.Publisher != nil {
+		n.poison = middleware.NewPoison(middleware.PoisonConfig{Service: serviceName, MaxAttempts: cfg.MaxAttempts, Reports: deps.Reports},
+			deps.Publisher, deps.Log, deps.Metrics)
+	}
+	facts := &facts{publisher: deps.Facts, ids: deps.IDs, now: deps.Now, source: deps.Source}
+	devices := device.New(deps.Redis, cfg.RedisTimeout)
+	var err error
+	n.pushes, err = deliver.New(cfg.Push, deliver.Deps{
+		Log: deps.Log, Redis: deps.Redis, RedisTimeout: cfg.RedisTimeout, Devices: devices,
+		Home: &home{store: store, facts: facts, poison: n.poison}, Senders: deps.Senders,
+		Reports: deps.Reports, Metrics: deps.Metrics, Now: deps.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	n.handler = &handler{
+		store: store, now: deps.Now, metrics: metrics, pushes: n.pushes, devices: devices, everyPost: cfg.DefaultLevel == levelAll,
+		reports: deps.Reports,
+	}
+	n.service = &service{
+		store: store, hub: n.hub, cfg: cfg, metrics: metrics, facts: facts, devices: devices, pushes: n.pushes,
+		senders: deps.Senders, webPushKey: deps.WebPushKey,
+	}
+	return n, nil
 }
 
 // Register adds the NotificationService to a gRPC server. Live streams begin when
@@ -112,8 +152,8 @@ func (n *Notify) Register(r grpc.ServiceRegistrar) {
 	pb.RegisterNotificationServiceServer(r, n.service)
 }
 
-// Run processes events and serves live streams until ctx ends; then it ends the
-// streams, waits for the events in flight and returns nil. Any other end is an
+// Run processes events, sends pushes and serves live streams until ctx ends; then it
+// ends the streams, waits for the events and pushes under way and returns nil. Any other end is an
 // error. It may be called once.
 func (n *Notify) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
@@ -123,19 +163,21 @@ func (n *Notify) Run(ctx context.Context) error {
 	})
 	if n.deps.Subscriber != nil {
 		group.Go(func() error { return n.consume(ctx) })
+		group.Go(func() error {
+			n.pushes.Run(ctx)
+			return nil
+		})
 	}
 	return group.Wait()
 }
 
 // consume runs the router until ctx ends.
 func (n *Notify) consume(ctx context.Context) error {
-	poison := middleware.NewPoison(middleware.PoisonConfig{Service: serviceName, MaxAttempts: n.cfg.MaxAttempts, Reports: n.deps.Reports},
-		n.deps.Publisher, n.deps.Log, n.deps.Metrics)
-	router, err := newRouter(n.cfg, n.deps, n.handler, poison)
+	router, err := newRouter(n.cfg, n.deps, n.handler, n.poison)
 	if err != nil {
 		return err
 	}
-	if err := middleware.RunRouter(ctx, router, poison.Close); err != nil {
+	if err := middleware.RunRouter(ctx, router, n.poison.Close); err != nil {
 		return fmt.Errorf("notify: %w", err)
 	}
 	return nil

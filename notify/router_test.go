@@ -23,6 +23,7 @@ import (
 	"activityfeed/internal/middleware"
 	"activityfeed/internal/record"
 	"activityfeed/internal/testenv"
+	"activityfeed/notify/push"
 )
 
 // pipeline is a Notify behind the real publisher and subscribers, on a broker in
@@ -45,6 +46,13 @@ func newPipeline(t *testing.T, brokers []string, client redis.UniversalClient, c
 
 func newGroupPipeline(t *testing.T, group string, brokers []string, client redis.UniversalClient, cfg Config) *pipeline {
 	t.Helper()
+	return newPushPipeline(t, group, brokers, client, cfg, nil)
+}
+
+func newPushPipeline(
+	t *testing.T, group string, brokers []string, client redis.UniversalClient, cfg Config, senders push.Senders,
+) *pipeline {
+	t.Helper()
 	log := testenv.Logger(t)
 	publisher, err := kafka.NewPublisher(kafka.PublisherConfig{Brokers: brokers}, log)
 	if err != nil {
@@ -59,7 +67,7 @@ func newGroupPipeline(t *testing.T, group string, brokers []string, client redis
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, topic := range []string{event.Topic, event.RetryTopic(serviceName), event.PoisonTopic(serviceName)} {
+		for _, topic := range []string{event.Topic, event.AccountTopic, event.RetryTopic(serviceName), event.PoisonTopic(serviceName)} {
 			if err := s.SubscribeInitialize(topic); err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +76,8 @@ func newGroupPipeline(t *testing.T, group string, brokers []string, client redis
 	}
 	p := &pipeline{world: newWorld(t, client, cfg), t: t, brokers: brokers, publisher: publisher, metrics: prometheus.NewRegistry()}
 	p.Notify, err = New(cfg, Deps{
-		Log: log, Redis: client, Subscriber: subscriber(), RetrySubscriber: subscriber(), Publisher: publisher,
+		Log: log, Redis: client, Subscriber: subscriber(), RetrySubscriber: subscriber(), AccountSubscriber: subscriber(), Publisher: publisher,
+		Facts: publisher, IDs: p.ids, Source: "test", Senders: senders,
 		Metrics: p.metrics, Now: p.clock.now,
 	})
 	if err != nil {
@@ -303,7 +312,7 @@ func TestRunEndsWithItsSubscriptions(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			n, err := New(Config{CloseTimeout: 100 * time.Millisecond}, Deps{
-				Log: testenv.Logger(t), Redis: miniRedis(t), Subscriber: tt.sub, RetrySubscriber: tt.sub, Publisher: nowhere{},
+				Log: testenv.Logger(t), Redis: miniRedis(t), Subscriber: tt.sub, RetrySubscriber: tt.sub, AccountSubscriber: tt.sub, Publisher: nowhere{},
 			})
 			if err != nil {
 				t.Fatal(err)

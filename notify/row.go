@@ -18,8 +18,8 @@ type row struct {
 	actor string
 	// post is what it is about; 0 for a follow.
 	post event.ID
-	// read says whether the user has read it.
-	read bool
+	// read says whether the user has read it, seen whether they saw it in the list.
+	read, seen bool
 	// newest is set on a row that came late: the newest id that the inbox had then.
 	newest event.ID
 }
@@ -39,6 +39,7 @@ type row struct {
 const (
 	flagRead   = 1
 	flagLate   = 2
+	flagSeen   = 4
 	headerSize = 10
 )
 
@@ -60,7 +61,7 @@ func decodeRow(s string) (row, error) {
 	if len(b) < headerSize {
 		return row{}, errRow
 	}
-	r := row{id: readID(b), read: b[8]&flagRead != 0, kind: pb.NotificationType(b[9])}
+	r := row{id: readID(b), read: b[8]&flagRead != 0, seen: b[8]&flagSeen != 0, kind: pb.NotificationType(b[9])}
 	late := b[8]&flagLate != 0
 	b = b[headerSize:]
 	if late {
@@ -95,6 +96,7 @@ func (r row) message() *pb.Notification {
 		ActorId:        r.actor,
 		CreateTime:     timestamppb.New(r.id.Time()),
 		Read:           r.read,
+		Seen:           r.seen,
 	}
 	if r.post != 0 {
 		n.PostId = r.post.String()

@@ -6,6 +6,9 @@ import (
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
+	"activityfeed/notify/deliver"
+	"activityfeed/notify/device"
+	"activityfeed/notify/push"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -25,6 +28,12 @@ type service struct {
 	hub     *hub
 	cfg     Config
 	metrics *metrics
+	facts   *facts
+	devices *device.Store
+	pushes  *deliver.Deliverer
+	// senders validate targets; webPushKey is what browsers subscribe with.
+	senders    push.Senders
+	webPushKey string
 }
 
 // ListNotifications implements pb.NotificationServiceServer.
@@ -41,7 +50,7 @@ func (s *service) ListNotifications(ctx context.Context, req *pb.ListNotificatio
 	if err != nil {
 		return nil, err
 	}
-	resp := &pb.ListNotificationsResponse{UnreadCount: int32(v.unread)}
+	resp := &pb.ListNotificationsResponse{UnreadCount: int32(v.unread), UnseenCount: int32(v.unseen)}
 	for _, e := range v.entries {
 		if e.hidden || e.id >= before {
 			continue
@@ -62,35 +71,7 @@ func (s *service) GetUnreadCount(ctx context.Context, req *pb.GetUnreadCountRequ
 	if err != nil {
 		return nil, err
 	}
-	return &pb.GetUnreadCountResponse{UnreadCount: int32(v.unread)}, nil
-}
-
-// MarkRead implements pb.NotificationServiceServer. To mark what is not there, or
-// not any more, succeeds: it is not unread.
-func (s *service) MarkRead(ctx context.Context, req *pb.MarkReadRequest) (*pb.MarkReadResponse, error) {
-	var err error
-	var id event.ID
-	var upTo bool
-	switch what := req.GetWhat().(type) {
-	case *pb.MarkReadRequest_NotificationId:
-		id, err = parseID("notification_id", what.NotificationId)
-	case *pb.MarkReadRequest_UpToNotificationId:
-		upTo = true
-		id, err = parseID("up_to_notification_id", what.UpToNotificationId)
-	default:
-		err = fault.Invalid("what", "must name one notification or the newest of several")
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := s.store.markRead(ctx, req.GetUserId(), id, upTo); err != nil {
-		return nil, err
-	}
-	v, err := s.store.view(ctx, req.GetUserId())
-	if err != nil {
-		return nil, err
-	}
-	return &pb.MarkReadResponse{UnreadCount: int32(v.unread)}, nil
+	return &pb.GetUnreadCountResponse{UnreadCount: int32(v.unread), UnseenCount: int32(v.unseen)}, nil
 }
 
 func parseID(field, value string) (event.ID, error) {

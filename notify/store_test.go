@@ -47,7 +47,7 @@ func TestInboxIsTheNewestRowsInAnyOrder(t *testing.T) {
 			seen := make([]int, 0, 60)
 			for range 60 {
 				n := 1 + rnd.IntN(25)
-				got, err := w.service.store.insert(t.Context(), row{id: base + event.ID(n), kind: mention, actor: "ann", post: base}, []string{user}, false)
+				got, _, err := w.service.store.insert(t.Context(), row{id: base + event.ID(n), kind: mention, actor: "ann", post: base}, []string{user}, false)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -85,7 +85,7 @@ func TestInboxOrderIsExact(t *testing.T) {
 			user := fmt.Sprintf("user%d", round)
 			rand.New(rand.NewPCG(uint64(round), 2)).Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 			for _, id := range ids {
-				if _, err := w.service.store.insert(t.Context(), row{id: id, kind: mention, actor: "ann", post: id}, []string{user}, false); err != nil {
+				if _, _, err := w.service.store.insert(t.Context(), row{id: id, kind: mention, actor: "ann", post: id}, []string{user}, false); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -114,7 +114,7 @@ func TestLateRowNotesTheNewest(t *testing.T) {
 			if kind == mention {
 				r.post = base - 1
 			}
-			if _, err := w.service.store.insert(t.Context(), r, []string{"bob"}, r.post == 0); err != nil {
+			if _, _, err := w.service.store.insert(t.Context(), r, []string{"bob"}, r.post == 0); err != nil {
 				t.Fatal(err)
 			}
 			return r
@@ -124,10 +124,10 @@ func TestLateRowNotesTheNewest(t *testing.T) {
 		fifth := put(5, pb.NotificationType_NOTIFICATION_TYPE_FOLLOW)
 		fourth := put(4, pb.NotificationType_NOTIFICATION_TYPE_FOLLOW)
 		first.newest, fourth.newest = base+3, base+5
-		if err := w.service.store.markRead(t.Context(), "bob", base+1, true); err != nil {
+		if _, _, err := w.service.store.mark(t.Context(), "bob", marks{upTo: base + 1, read: true}, 0); err != nil {
 			t.Fatal(err)
 		}
-		first.read = true
+		first.read, first.seen = true, true
 		v, err := w.service.store.view(t.Context(), "bob")
 		if err != nil {
 			t.Fatal(err)
@@ -141,7 +141,7 @@ func TestLateRowNotesTheNewest(t *testing.T) {
 		}
 		// A follow that is there as a late row is still the same follow.
 		again := row{id: base + 9, kind: fourth.kind, actor: fourth.actor}
-		if added, err := w.service.store.insert(t.Context(), again, []string{"bob"}, true); added != 0 || err != nil {
+		if added, _, err := w.service.store.insert(t.Context(), again, []string{"bob"}, true); added != 0 || err != nil {
 			t.Errorf("insert of a follow that is told = %d, %v, want 0", added, err)
 		}
 	})
@@ -342,11 +342,14 @@ func TestRedisCallsHaveDeadlines(t *testing.T) {
 	w := newWorld(t, dial(t, l.Addr().String()), Config{RedisTimeout: 50 * time.Millisecond})
 	begin := time.Now()
 	for name, call := range map[string]func(context.Context) error{
-		"view":     func(ctx context.Context) error { _, err := w.service.store.view(ctx, "ann"); return err },
-		"mark":     func(ctx context.Context) error { return w.service.store.markRead(ctx, "ann", 1, true) },
+		"view": func(ctx context.Context) error { _, err := w.service.store.view(ctx, "ann"); return err },
+		"mark": func(ctx context.Context) error {
+			_, _, err := w.service.store.mark(ctx, "ann", marks{upTo: 1, read: true}, 0)
+			return err
+		},
 		"audience": func(ctx context.Context) error { _, err := w.service.store.audience(ctx, "ann", 1, 1); return err },
 		"insert": func(ctx context.Context) error {
-			_, err := w.service.store.insert(ctx, row{id: 1, kind: mention, actor: "a"}, []string{"ann"}, false)
+			_, _, err := w.service.store.insert(ctx, row{id: 1, kind: mention, actor: "a"}, []string{"ann"}, false)
 			return err
 		},
 		"block":  func(ctx context.Context) error { return w.service.store.block(ctx, "ann", "bob", w.ids.Next(), true) },

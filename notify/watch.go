@@ -59,7 +59,7 @@ func (s *service) WatchNotifications(
 				defer s.metrics.watchers.Dec()
 			}
 			for _, r := range place.advance(v) {
-				msg := &pb.WatchNotificationsResponse{Notification: r.message(), UnreadCount: int32(v.unread)}
+				msg := &pb.WatchNotificationsResponse{Notification: r.message(), UnreadCount: int32(v.unread), UnseenCount: int32(v.unseen)}
 				if err := client.send(ctx, msg); err != nil {
 					return err
 				}

@@ -44,7 +44,7 @@ func (s *server) addDomains(publisher *kafka.Publisher) error {
 		return nil
 	}
 	var ids *event.IDs
-	if s.roles.has(roleAPI) {
+	if s.roles.has(roleAPI) || s.roles.has(roleNotify) {
 		var err error
 		if ids, err = event.NewIDs(s.cfg.Node, time.Now); err != nil {
 			return err
@@ -54,7 +54,7 @@ func (s *server) addDomains(publisher *kafka.Publisher) error {
 	if err != nil {
 		return err
 	}
-	notifications, err := s.newNotify(publisher)
+	notifications, err := s.newNotify(publisher, ids)
 	if err != nil {
 		return err
 	}
@@ -141,9 +141,12 @@ func (s *server) newFeed(publisher *kafka.Publisher, ids *event.IDs) (*feed.Feed
 	return feed.New(s.cfg.Feed, deps)
 }
 
-func (s *server) newNotify(publisher message.Publisher) (*notify.Notify, error) {
+// newNotify builds notify; ids are those of this process.
+func (s *server) newNotify(publisher *kafka.Publisher, ids *event.IDs) (*notify.Notify, error) {
 	deps := notify.Deps{
 		Log: s.log.With("service", roleNotify), Redis: s.engines.redis, Publisher: publisher,
+		Facts: roomyPublisher{publisher, s.engines.room}, IDs: ids, Source: sourceName(s.cfg.Node),
+		Senders: s.push.senders, WebPushKey: s.push.applicationServerKey,
 		Reports: s.reports, Metrics: s.metrics, Now: time.Now,
 	}
 	if s.roles.has(roleNotify) {
@@ -152,6 +155,9 @@ func (s *server) newNotify(publisher message.Publisher) (*notify.Notify, error) 
 			return nil, err
 		}
 		deps.Subscriber, deps.RetrySubscriber = main, retry
+		if deps.AccountSubscriber, err = s.subscriber(roleNotify, accountGroup, nil); err != nil {
+			return nil, err
+		}
 	}
 	return notify.New(s.cfg.Notify, deps)
 }
@@ -214,6 +220,10 @@ func (s *server) subscriber(service, group string, batch *kafka.BatchConfig) (*k
 // deliveryGroup reads what the services did, for analytics: apart from the log's
 // group, as with retries.
 const deliveryGroup = roleAnalytics + ".deliveries"
+
+// accountGroup reads what people set for themselves, in a group of its own: a
+// rebalance of it must not stop the others.
+const accountGroup = roleNotify + "." + event.AccountTopic
 
 // retryGroup reads a service's retry topic, apart from the log's group: a
 // rebalance of one must not stop the other.

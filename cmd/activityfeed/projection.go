@@ -32,6 +32,11 @@ func (s *server) rewindIfLost(ctx context.Context, service string) error {
 	if err := s.admin.Rewind(ctx, service, event.Topic); err != nil {
 		return fmt.Errorf("rewind %s to the beginning of the log: %w", service, err)
 	}
+	if service == roleNotify {
+		if err := s.admin.Rewind(ctx, accountGroup, event.AccountTopic); err != nil {
+			return fmt.Errorf("rewind %s to the beginning of what people set: %w", service, err)
+		}
+	}
 	s.log.Info("nothing of this service is in Redis: it reads the log from the beginning", "service", service)
 	if err := s.engines.redis.Set(ctx, marker, time.Now().UTC().Format(time.RFC3339), 0).Err(); err != nil {
 		return fmt.Errorf("mark the projection of %s: %w", service, err)

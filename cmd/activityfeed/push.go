@@ -24,7 +24,7 @@ type pushConfig struct {
 
 // pushers are the senders of what is configured, and what closes them.
 type pushers struct {
-	push.Sender
+	senders push.Senders
 
 	// applicationServerKey is what web pages subscribe with; empty without Web Push.
 	applicationServerKey string
@@ -35,7 +35,7 @@ type pushers struct {
 // key is made on the first start.
 func newPushers(cfg pushConfig, dataDir string, log *slog.Logger) (pushers, error) {
 	senders := push.Senders{}
-	p := pushers{Sender: push.NewJudge(senders, nil)}
+	p := pushers{senders: senders}
 	var closers []func()
 	if cfg.Webpush.Subject != "" {
 		if cfg.Webpush.KeyFile == "" {

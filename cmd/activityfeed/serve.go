@@ -179,9 +179,16 @@ const deliveryPartitions = 4
 // makeTopics makes what the roles read and write, and waits for the brokers.
 func (s *server) makeTopics(ctx context.Context) error {
 	topics := map[string]kafka.TopicConfig{
-		event.Topic: {Partitions: s.cfg.Engines.Partitions, Replicas: s.cfg.Engines.Replicas},
+		event.Topic:        {Partitions: s.cfg.Engines.Partitions, Replicas: s.cfg.Engines.Replicas},
+		event.AccountTopic: {Partitions: s.cfg.Engines.Partitions, Replicas: s.cfg.Engines.Replicas},
 		// A few facts for each post, in no order.
 		delivery.Topic: {Partitions: deliveryPartitions, Replicas: s.cfg.Engines.Replicas},
+	}
+	if len(s.cfg.Engines.Kafka) > 0 {
+		// The embedded log keeps everything: see embedded.Kafka.Clean.
+		account := topics[event.AccountTopic]
+		account.Config = map[string]string{"cleanup.policy": "compact"}
+		topics[event.AccountTopic] = account
 	}
 	for _, service := range []string{roleFeed, roleAnalytics, roleNotify} {
 		for _, topic := range []string{event.PoisonTopic(service), event.RetryTopic(service)} {

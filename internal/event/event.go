@@ -25,6 +25,10 @@ import (
 // Topic is the one ordered log of all facts.
 const Topic = "activity"
 
+// AccountTopic is the log of what people set for themselves: devices, preferences,
+// marks. Each fact is the whole state of its key, so that it may be compacted.
+const AccountTopic = "account"
+
 // PoisonTopic returns where a service puts events that it cannot process.
 func PoisonTopic(service string) string { return service + ".poison" }
 
@@ -75,9 +79,15 @@ var factories = map[string]func() proto.Message{
 	"UserMuted":      func() proto.Message { return new(pb.UserMuted) },
 	"UserUnmuted":    func() proto.Message { return new(pb.UserUnmuted) },
 	"UserSawFeed":    func() proto.Message { return new(pb.UserSawFeed) },
+
+	"DeviceRegistered": func() proto.Message { return new(pb.DeviceRegistered) },
+	"DeviceRemoved":    func() proto.Message { return new(pb.DeviceRemoved) },
+	"PreferencesSet":   func() proto.Message { return new(pb.PreferencesSet) },
+	"InboxMarked":      func() proto.Message { return new(pb.InboxMarked) },
 }
 
-// Key returns the partition key of a fact: the user whose followers care.
+// Key returns the record key of a fact, which chooses its partition: the user whose
+// followers care, and on the topic of accounts what the fact is the state of.
 func Key(data proto.Message) (string, error) {
 	switch d := data.(type) {
 	case *pb.PhotoPosted:
@@ -98,6 +108,14 @@ func Key(data proto.Message) (string, error) {
 		return d.GetActorId(), nil
 	case *pb.UserSawFeed:
 		return d.GetUserId(), nil
+	case *pb.DeviceRegistered:
+		return "device/" + d.GetDeviceId(), nil
+	case *pb.DeviceRemoved:
+		return "device/" + d.GetDeviceId(), nil
+	case *pb.PreferencesSet:
+		return "preferences/" + d.GetUserId(), nil
+	case *pb.InboxMarked:
+		return "inbox/" + d.GetUserId(), nil
 	}
 	return "", fmt.Errorf("event: no partition key for %T", data)
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -55,18 +56,30 @@ func facts() map[string]struct {
 		"UserMuted":      {&pb.UserMuted{ActorId: "ann", TargetId: "bob"}, "ann"},
 		"UserUnmuted":    {&pb.UserUnmuted{ActorId: "ann", TargetId: "bob"}, "ann"},
 		"UserSawFeed":    {&pb.UserSawFeed{UserId: "ann", PostId: somePost}, "ann"},
+
+		"DeviceRegistered": {&pb.DeviceRegistered{
+			UserId: "ann", DeviceId: "0123456789abcdefABCDEF", RegisterTime: timestamppb.New(someTime),
+			Target: &pb.PushTarget{Provider: pb.PushProvider_PUSH_PROVIDER_FCM, Token: "t"},
+		}, "device/0123456789abcdefABCDEF"},
+		"DeviceRemoved":  {&pb.DeviceRemoved{UserId: "ann", DeviceId: "0123456789abcdefABCDEF"}, "device/0123456789abcdefABCDEF"},
+		"PreferencesSet": {&pb.PreferencesSet{UserId: "ann", Preferences: &pb.NotificationPreferences{}}, "preferences/ann"},
+		"InboxMarked":    {&pb.InboxMarked{UserId: "ann", ReadUpTo: somePost}, "inbox/ann"},
 	}
 }
 
 func TestEveryFactOfTheContractSurvivesTheLog(t *testing.T) {
 	t.Parallel()
-	declared := pb.File_activityfeed_v1_event_proto.Messages()
-	all := facts()
-	if declared.Len() != len(all) {
-		t.Fatalf("event.proto has %d facts, this test %d", declared.Len(), len(all))
+	var declared []string
+	for _, file := range []protoreflect.FileDescriptor{pb.File_activityfeed_v1_event_proto, pb.File_activityfeed_v1_account_proto} {
+		for i := range file.Messages().Len() {
+			declared = append(declared, string(file.Messages().Get(i).Name()))
+		}
 	}
-	for i := range declared.Len() {
-		name := string(declared.Get(i).Name())
+	all := facts()
+	if len(declared) != len(all) {
+		t.Fatalf("event.proto and account.proto have %d facts, this test %d", len(declared), len(all))
+	}
+	for _, name := range declared {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			fact, ok := all[name]

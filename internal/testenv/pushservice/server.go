@@ -165,6 +165,9 @@ func (s *server) URL() string { return "https://" + s.addr }
 // RootCAs are who vouches for the service's certificate.
 func (s *server) RootCAs() *x509.CertPool { return s.roots }
 
+// Certificate is the service's certificate in DER, for another process.
+func (s *server) Certificate() []byte { return s.cert.Certificate[0] }
+
 // Requests counts all requests, refused ones too.
 func (s *server) Requests() int64 { return s.requests.Load() }
 

@@ -10,6 +10,7 @@ import (
 	_ "buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -80,6 +81,169 @@ func (NotificationType) EnumDescriptor() ([]byte, []int) {
 	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{0}
 }
 
+// PushProvider names a kind of push service.
+type PushProvider int32
+
+const (
+	// Not set; refused.
+	PushProvider_PUSH_PROVIDER_UNSPECIFIED PushProvider = 0
+	// Web Push (RFC 8030): browsers, installed web apps, UnifiedPush.
+	PushProvider_PUSH_PROVIDER_WEB_PUSH PushProvider = 1
+	// Firebase Cloud Messaging.
+	PushProvider_PUSH_PROVIDER_FCM PushProvider = 2
+	// Apple Push Notification service.
+	PushProvider_PUSH_PROVIDER_APNS PushProvider = 3
+)
+
+// Enum value maps for PushProvider.
+var (
+	PushProvider_name = map[int32]string{
+		0: "PUSH_PROVIDER_UNSPECIFIED",
+		1: "PUSH_PROVIDER_WEB_PUSH",
+		2: "PUSH_PROVIDER_FCM",
+		3: "PUSH_PROVIDER_APNS",
+	}
+	PushProvider_value = map[string]int32{
+		"PUSH_PROVIDER_UNSPECIFIED": 0,
+		"PUSH_PROVIDER_WEB_PUSH":    1,
+		"PUSH_PROVIDER_FCM":         2,
+		"PUSH_PROVIDER_APNS":        3,
+	}
+)
+
+func (x PushProvider) Enum() *PushProvider {
+	p := new(PushProvider)
+	*p = x
+	return p
+}
+
+func (x PushProvider) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PushProvider) Descriptor() protoreflect.EnumDescriptor {
+	return file_activityfeed_v1_notification_proto_enumTypes[1].Descriptor()
+}
+
+func (PushProvider) Type() protoreflect.EnumType {
+	return &file_activityfeed_v1_notification_proto_enumTypes[1]
+}
+
+func (x PushProvider) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PushProvider.Descriptor instead.
+func (PushProvider) EnumDescriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{1}
+}
+
+// FcmTokenKind says which of its two identifiers FCM gave the app.
+type FcmTokenKind int32
+
+const (
+	// Not set: a registration token.
+	FcmTokenKind_FCM_TOKEN_KIND_UNSPECIFIED FcmTokenKind = 0
+	// A registration token.
+	FcmTokenKind_FCM_TOKEN_KIND_TOKEN FcmTokenKind = 1
+	// A Firebase installation id.
+	FcmTokenKind_FCM_TOKEN_KIND_FID FcmTokenKind = 2
+)
+
+// Enum value maps for FcmTokenKind.
+var (
+	FcmTokenKind_name = map[int32]string{
+		0: "FCM_TOKEN_KIND_UNSPECIFIED",
+		1: "FCM_TOKEN_KIND_TOKEN",
+		2: "FCM_TOKEN_KIND_FID",
+	}
+	FcmTokenKind_value = map[string]int32{
+		"FCM_TOKEN_KIND_UNSPECIFIED": 0,
+		"FCM_TOKEN_KIND_TOKEN":       1,
+		"FCM_TOKEN_KIND_FID":         2,
+	}
+)
+
+func (x FcmTokenKind) Enum() *FcmTokenKind {
+	p := new(FcmTokenKind)
+	*p = x
+	return p
+}
+
+func (x FcmTokenKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (FcmTokenKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_activityfeed_v1_notification_proto_enumTypes[2].Descriptor()
+}
+
+func (FcmTokenKind) Type() protoreflect.EnumType {
+	return &file_activityfeed_v1_notification_proto_enumTypes[2]
+}
+
+func (x FcmTokenKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use FcmTokenKind.Descriptor instead.
+func (FcmTokenKind) EnumDescriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{2}
+}
+
+// Toggle is a setting that has a default.
+type Toggle int32
+
+const (
+	// Not set: the default, which is on.
+	Toggle_TOGGLE_UNSPECIFIED Toggle = 0
+	// On.
+	Toggle_TOGGLE_ON Toggle = 1
+	// Off.
+	Toggle_TOGGLE_OFF Toggle = 2
+)
+
+// Enum value maps for Toggle.
+var (
+	Toggle_name = map[int32]string{
+		0: "TOGGLE_UNSPECIFIED",
+		1: "TOGGLE_ON",
+		2: "TOGGLE_OFF",
+	}
+	Toggle_value = map[string]int32{
+		"TOGGLE_UNSPECIFIED": 0,
+		"TOGGLE_ON":          1,
+		"TOGGLE_OFF":         2,
+	}
+)
+
+func (x Toggle) Enum() *Toggle {
+	p := new(Toggle)
+	*p = x
+	return p
+}
+
+func (x Toggle) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Toggle) Descriptor() protoreflect.EnumDescriptor {
+	return file_activityfeed_v1_notification_proto_enumTypes[3].Descriptor()
+}
+
+func (Toggle) Type() protoreflect.EnumType {
+	return &file_activityfeed_v1_notification_proto_enumTypes[3]
+}
+
+func (x Toggle) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Toggle.Descriptor instead.
+func (Toggle) EnumDescriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{3}
+}
+
 // Notification is one row of an inbox.
 type Notification struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -94,7 +258,9 @@ type Notification struct {
 	// When it happened.
 	CreateTime *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
 	// Whether the user has read it.
-	Read          bool `protobuf:"varint,6,opt,name=read,proto3" json:"read,omitempty"`
+	Read bool `protobuf:"varint,6,opt,name=read,proto3" json:"read,omitempty"`
+	// Whether the user has seen it in the list; what is read is seen.
+	Seen          bool `protobuf:"varint,7,opt,name=seen,proto3" json:"seen,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -171,6 +337,13 @@ func (x *Notification) GetRead() bool {
 	return false
 }
 
+func (x *Notification) GetSeen() bool {
+	if x != nil {
+		return x.Seen
+	}
+	return false
+}
+
 // ListNotificationsRequest asks for one page of an inbox.
 type ListNotificationsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -243,7 +416,9 @@ type ListNotificationsResponse struct {
 	// Asks for the ones after these; empty at the end.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
 	// How many notifications of the whole inbox are unread.
-	UnreadCount   int32 `protobuf:"varint,3,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`
+	UnreadCount int32 `protobuf:"varint,3,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`
+	// How many of the whole inbox came since the list was last opened (MarkNotificationsSeen).
+	UnseenCount   int32 `protobuf:"varint,4,opt,name=unseen_count,json=unseenCount,proto3" json:"unseen_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,6 +474,260 @@ func (x *ListNotificationsResponse) GetUnreadCount() int32 {
 	return 0
 }
 
+func (x *ListNotificationsResponse) GetUnseenCount() int32 {
+	if x != nil {
+		return x.UnseenCount
+	}
+	return 0
+}
+
+// NotificationGroup is several notifications that are told in one line: the follows
+// of one day, the posts of one author of one day; a mention is a group of its own.
+type NotificationGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Names the group in one answer; a client may use it as a key for animations.
+	GroupKey string `protobuf:"bytes,1,opt,name=group_key,json=groupKey,proto3" json:"group_key,omitempty"`
+	// Why the user is told.
+	Type NotificationType `protobuf:"varint,2,opt,name=type,proto3,enum=activityfeed.v1.NotificationType" json:"type,omitempty"`
+	// Some of those who did it, the newest first, at most 8.
+	SampleActorIds []string `protobuf:"bytes,3,rep,name=sample_actor_ids,json=sampleActorIds,proto3" json:"sample_actor_ids,omitempty"`
+	// How many different people did it.
+	ActorCount int32 `protobuf:"varint,4,opt,name=actor_count,json=actorCount,proto3" json:"actor_count,omitempty"`
+	// How many notifications are in the group.
+	NotificationCount int32 `protobuf:"varint,5,opt,name=notification_count,json=notificationCount,proto3" json:"notification_count,omitempty"`
+	// How many of them are unread.
+	UnreadCount int32 `protobuf:"varint,6,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`
+	// The newest of them. MarkRead with group_newest_id marks them all.
+	Newest *Notification `protobuf:"bytes,7,opt,name=newest,proto3" json:"newest,omitempty"`
+	// The id of the oldest of them.
+	OldestNotificationId string `protobuf:"bytes,8,opt,name=oldest_notification_id,json=oldestNotificationId,proto3" json:"oldest_notification_id,omitempty"`
+	unknownFields        protoimpl.UnknownFields
+	sizeCache            protoimpl.SizeCache
+}
+
+func (x *NotificationGroup) Reset() {
+	*x = NotificationGroup{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotificationGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotificationGroup) ProtoMessage() {}
+
+func (x *NotificationGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotificationGroup.ProtoReflect.Descriptor instead.
+func (*NotificationGroup) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *NotificationGroup) GetGroupKey() string {
+	if x != nil {
+		return x.GroupKey
+	}
+	return ""
+}
+
+func (x *NotificationGroup) GetType() NotificationType {
+	if x != nil {
+		return x.Type
+	}
+	return NotificationType_NOTIFICATION_TYPE_UNSPECIFIED
+}
+
+func (x *NotificationGroup) GetSampleActorIds() []string {
+	if x != nil {
+		return x.SampleActorIds
+	}
+	return nil
+}
+
+func (x *NotificationGroup) GetActorCount() int32 {
+	if x != nil {
+		return x.ActorCount
+	}
+	return 0
+}
+
+func (x *NotificationGroup) GetNotificationCount() int32 {
+	if x != nil {
+		return x.NotificationCount
+	}
+	return 0
+}
+
+func (x *NotificationGroup) GetUnreadCount() int32 {
+	if x != nil {
+		return x.UnreadCount
+	}
+	return 0
+}
+
+func (x *NotificationGroup) GetNewest() *Notification {
+	if x != nil {
+		return x.Newest
+	}
+	return nil
+}
+
+func (x *NotificationGroup) GetOldestNotificationId() string {
+	if x != nil {
+		return x.OldestNotificationId
+	}
+	return ""
+}
+
+// ListGroupedNotificationsRequest asks for one page of groups.
+type ListGroupedNotificationsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The acting user: whose inbox it is.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// At most this many groups; 0 means 20, more than 100 means 100.
+	PageSize int32 `protobuf:"varint,2,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// next_page_token of the page before, empty for the newest.
+	PageToken     string `protobuf:"bytes,3,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupedNotificationsRequest) Reset() {
+	*x = ListGroupedNotificationsRequest{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupedNotificationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupedNotificationsRequest) ProtoMessage() {}
+
+func (x *ListGroupedNotificationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupedNotificationsRequest.ProtoReflect.Descriptor instead.
+func (*ListGroupedNotificationsRequest) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ListGroupedNotificationsRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *ListGroupedNotificationsRequest) GetPageSize() int32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListGroupedNotificationsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// ListGroupedNotificationsResponse is one page of groups.
+type ListGroupedNotificationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The groups, by their newest notification, newest first.
+	Groups []*NotificationGroup `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Asks for the ones after these; empty at the end.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many notifications of the whole inbox are unread.
+	UnreadCount int32 `protobuf:"varint,3,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`
+	// How many of the whole inbox came since the list was last opened (MarkNotificationsSeen).
+	UnseenCount   int32 `protobuf:"varint,4,opt,name=unseen_count,json=unseenCount,proto3" json:"unseen_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListGroupedNotificationsResponse) Reset() {
+	*x = ListGroupedNotificationsResponse{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListGroupedNotificationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListGroupedNotificationsResponse) ProtoMessage() {}
+
+func (x *ListGroupedNotificationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListGroupedNotificationsResponse.ProtoReflect.Descriptor instead.
+func (*ListGroupedNotificationsResponse) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *ListGroupedNotificationsResponse) GetGroups() []*NotificationGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ListGroupedNotificationsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListGroupedNotificationsResponse) GetUnreadCount() int32 {
+	if x != nil {
+		return x.UnreadCount
+	}
+	return 0
+}
+
+func (x *ListGroupedNotificationsResponse) GetUnseenCount() int32 {
+	if x != nil {
+		return x.UnseenCount
+	}
+	return 0
+}
+
 // GetUnreadCountRequest asks how many notifications are unread.
 type GetUnreadCountRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -310,7 +739,7 @@ type GetUnreadCountRequest struct {
 
 func (x *GetUnreadCountRequest) Reset() {
 	*x = GetUnreadCountRequest{}
-	mi := &file_activityfeed_v1_notification_proto_msgTypes[3]
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -322,7 +751,7 @@ func (x *GetUnreadCountRequest) String() string {
 func (*GetUnreadCountRequest) ProtoMessage() {}
 
 func (x *GetUnreadCountRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_activityfeed_v1_notification_proto_msgTypes[3]
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -335,7 +764,7 @@ func (x *GetUnreadCountRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUnreadCountRequest.ProtoReflect.Descriptor instead.
 func (*GetUnreadCountRequest) Descriptor() ([]byte, []int) {
-	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{3}
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetUnreadCountRequest) GetUserId() string {
@@ -349,14 +778,16 @@ func (x *GetUnreadCountRequest) GetUserId() string {
 type GetUnreadCountResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Unread notifications in the inbox.
-	UnreadCount   int32 `protobuf:"varint,1,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`
+	UnreadCount int32 `protobuf:"varint,1,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`
+	// Notifications that came since the list was last opened (MarkNotificationsSeen).
+	UnseenCount   int32 `protobuf:"varint,2,opt,name=unseen_count,json=unseenCount,proto3" json:"unseen_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *GetUnreadCountResponse) Reset() {
 	*x = GetUnreadCountResponse{}
-	mi := &file_activityfeed_v1_notification_proto_msgTypes[4]
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +799,7 @@ func (x *GetUnreadCountResponse) String() string {
 func (*GetUnreadCountResponse) ProtoMessage() {}
 
 func (x *GetUnreadCountResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_activityfeed_v1_notification_proto_msgTypes[4]
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,12 +812,19 @@ func (x *GetUnreadCountResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetUnreadCountResponse.ProtoReflect.Descriptor instead.
 func (*GetUnreadCountResponse) Descriptor() ([]byte, []int) {
-	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{4}
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetUnreadCountResponse) GetUnreadCount() int32 {
 	if x != nil {
 		return x.UnreadCount
+	}
+	return 0
+}
+
+func (x *GetUnreadCountResponse) GetUnseenCount() int32 {
+	if x != nil {
+		return x.UnseenCount
 	}
 	return 0
 }
@@ -403,14 +841,17 @@ type MarkReadRequest struct {
 	//
 	//	*MarkReadRequest_NotificationId
 	//	*MarkReadRequest_UpToNotificationId
-	What          isMarkReadRequest_What `protobuf_oneof:"what"`
+	//	*MarkReadRequest_GroupNewestId
+	What isMarkReadRequest_What `protobuf_oneof:"what"`
+	// The device on which it was read: it needs no silent push to clear its badge.
+	DeviceId      string `protobuf:"bytes,5,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MarkReadRequest) Reset() {
 	*x = MarkReadRequest{}
-	mi := &file_activityfeed_v1_notification_proto_msgTypes[5]
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -422,7 +863,7 @@ func (x *MarkReadRequest) String() string {
 func (*MarkReadRequest) ProtoMessage() {}
 
 func (x *MarkReadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_activityfeed_v1_notification_proto_msgTypes[5]
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -435,7 +876,7 @@ func (x *MarkReadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MarkReadRequest.ProtoReflect.Descriptor instead.
 func (*MarkReadRequest) Descriptor() ([]byte, []int) {
-	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{5}
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MarkReadRequest) GetUserId() string {
@@ -470,6 +911,22 @@ func (x *MarkReadRequest) GetUpToNotificationId() string {
 	return ""
 }
 
+func (x *MarkReadRequest) GetGroupNewestId() string {
+	if x != nil {
+		if x, ok := x.What.(*MarkReadRequest_GroupNewestId); ok {
+			return x.GroupNewestId
+		}
+	}
+	return ""
+}
+
+func (x *MarkReadRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
 type isMarkReadRequest_What interface {
 	isMarkReadRequest_What()
 }
@@ -484,22 +941,31 @@ type MarkReadRequest_UpToNotificationId struct {
 	UpToNotificationId string `protobuf:"bytes,3,opt,name=up_to_notification_id,json=upToNotificationId,proto3,oneof"`
 }
 
+type MarkReadRequest_GroupNewestId struct {
+	// All notifications of the group whose newest is this one.
+	GroupNewestId string `protobuf:"bytes,4,opt,name=group_newest_id,json=groupNewestId,proto3,oneof"`
+}
+
 func (*MarkReadRequest_NotificationId) isMarkReadRequest_What() {}
 
 func (*MarkReadRequest_UpToNotificationId) isMarkReadRequest_What() {}
+
+func (*MarkReadRequest_GroupNewestId) isMarkReadRequest_What() {}
 
 // MarkReadResponse tells what is left.
 type MarkReadResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Unread notifications in the inbox after the mark.
-	UnreadCount   int32 `protobuf:"varint,1,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`
+	UnreadCount int32 `protobuf:"varint,1,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`
+	// Unseen notifications in the inbox after the mark.
+	UnseenCount   int32 `protobuf:"varint,2,opt,name=unseen_count,json=unseenCount,proto3" json:"unseen_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MarkReadResponse) Reset() {
 	*x = MarkReadResponse{}
-	mi := &file_activityfeed_v1_notification_proto_msgTypes[6]
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -511,7 +977,7 @@ func (x *MarkReadResponse) String() string {
 func (*MarkReadResponse) ProtoMessage() {}
 
 func (x *MarkReadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_activityfeed_v1_notification_proto_msgTypes[6]
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -524,12 +990,130 @@ func (x *MarkReadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MarkReadResponse.ProtoReflect.Descriptor instead.
 func (*MarkReadResponse) Descriptor() ([]byte, []int) {
-	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{6}
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *MarkReadResponse) GetUnreadCount() int32 {
 	if x != nil {
 		return x.UnreadCount
+	}
+	return 0
+}
+
+func (x *MarkReadResponse) GetUnseenCount() int32 {
+	if x != nil {
+		return x.UnseenCount
+	}
+	return 0
+}
+
+// MarkNotificationsSeenRequest is the command that says: the list was opened.
+type MarkNotificationsSeenRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The acting user: whose inbox it is.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// The newest notification that was shown; this one and all older ones are seen.
+	// Empty: all that is there.
+	UpToNotificationId string `protobuf:"bytes,2,opt,name=up_to_notification_id,json=upToNotificationId,proto3" json:"up_to_notification_id,omitempty"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
+}
+
+func (x *MarkNotificationsSeenRequest) Reset() {
+	*x = MarkNotificationsSeenRequest{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkNotificationsSeenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkNotificationsSeenRequest) ProtoMessage() {}
+
+func (x *MarkNotificationsSeenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkNotificationsSeenRequest.ProtoReflect.Descriptor instead.
+func (*MarkNotificationsSeenRequest) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *MarkNotificationsSeenRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *MarkNotificationsSeenRequest) GetUpToNotificationId() string {
+	if x != nil {
+		return x.UpToNotificationId
+	}
+	return ""
+}
+
+// MarkNotificationsSeenResponse tells what is left.
+type MarkNotificationsSeenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unread notifications in the inbox.
+	UnreadCount int32 `protobuf:"varint,1,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`
+	// Unseen notifications in the inbox after the mark.
+	UnseenCount   int32 `protobuf:"varint,2,opt,name=unseen_count,json=unseenCount,proto3" json:"unseen_count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MarkNotificationsSeenResponse) Reset() {
+	*x = MarkNotificationsSeenResponse{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MarkNotificationsSeenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MarkNotificationsSeenResponse) ProtoMessage() {}
+
+func (x *MarkNotificationsSeenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MarkNotificationsSeenResponse.ProtoReflect.Descriptor instead.
+func (*MarkNotificationsSeenResponse) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *MarkNotificationsSeenResponse) GetUnreadCount() int32 {
+	if x != nil {
+		return x.UnreadCount
+	}
+	return 0
+}
+
+func (x *MarkNotificationsSeenResponse) GetUnseenCount() int32 {
+	if x != nil {
+		return x.UnseenCount
 	}
 	return 0
 }
@@ -547,7 +1131,7 @@ type WatchNotificationsRequest struct {
 
 func (x *WatchNotificationsRequest) Reset() {
 	*x = WatchNotificationsRequest{}
-	mi := &file_activityfeed_v1_notification_proto_msgTypes[7]
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +1143,7 @@ func (x *WatchNotificationsRequest) String() string {
 func (*WatchNotificationsRequest) ProtoMessage() {}
 
 func (x *WatchNotificationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_activityfeed_v1_notification_proto_msgTypes[7]
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +1156,7 @@ func (x *WatchNotificationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchNotificationsRequest.ProtoReflect.Descriptor instead.
 func (*WatchNotificationsRequest) Descriptor() ([]byte, []int) {
-	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{7}
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WatchNotificationsRequest) GetUserId() string {
@@ -595,14 +1179,16 @@ type WatchNotificationsResponse struct {
 	// The notification.
 	Notification *Notification `protobuf:"bytes,1,opt,name=notification,proto3" json:"notification,omitempty"`
 	// Unread notifications in the inbox at that moment.
-	UnreadCount   int32 `protobuf:"varint,2,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`
+	UnreadCount int32 `protobuf:"varint,2,opt,name=unread_count,json=unreadCount,proto3" json:"unread_count,omitempty"`
+	// Unseen notifications in the inbox at that moment.
+	UnseenCount   int32 `protobuf:"varint,3,opt,name=unseen_count,json=unseenCount,proto3" json:"unseen_count,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WatchNotificationsResponse) Reset() {
 	*x = WatchNotificationsResponse{}
-	mi := &file_activityfeed_v1_notification_proto_msgTypes[8]
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -614,7 +1200,7 @@ func (x *WatchNotificationsResponse) String() string {
 func (*WatchNotificationsResponse) ProtoMessage() {}
 
 func (x *WatchNotificationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_activityfeed_v1_notification_proto_msgTypes[8]
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -627,7 +1213,7 @@ func (x *WatchNotificationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchNotificationsResponse.ProtoReflect.Descriptor instead.
 func (*WatchNotificationsResponse) Descriptor() ([]byte, []int) {
-	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{8}
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WatchNotificationsResponse) GetNotification() *Notification {
@@ -644,11 +1230,1134 @@ func (x *WatchNotificationsResponse) GetUnreadCount() int32 {
 	return 0
 }
 
+func (x *WatchNotificationsResponse) GetUnseenCount() int32 {
+	if x != nil {
+		return x.UnseenCount
+	}
+	return 0
+}
+
+// PushTarget is where an app is reached: what its push service gave it.
+type PushTarget struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Which kind of push service.
+	Provider PushProvider `protobuf:"varint,1,opt,name=provider,proto3,enum=activityfeed.v1.PushProvider" json:"provider,omitempty"`
+	// Web Push: the endpoint of the subscription.
+	Endpoint string `protobuf:"bytes,2,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	// Web Push: the subscription's public key, 65 bytes of an uncompressed P-256 point.
+	P256Dh []byte `protobuf:"bytes,3,opt,name=p256dh,proto3" json:"p256dh,omitempty"`
+	// Web Push: the subscription's secret, 16 bytes.
+	Auth []byte `protobuf:"bytes,4,opt,name=auth,proto3" json:"auth,omitempty"`
+	// FCM and APNs: the token (APNs in hexadecimal).
+	Token string `protobuf:"bytes,5,opt,name=token,proto3" json:"token,omitempty"`
+	// FCM: which kind the token is of.
+	TokenKind FcmTokenKind `protobuf:"varint,6,opt,name=token_kind,json=tokenKind,proto3,enum=activityfeed.v1.FcmTokenKind" json:"token_kind,omitempty"`
+	// APNs: the topic, the app's bundle id. Empty: the server's own.
+	App string `protobuf:"bytes,7,opt,name=app,proto3" json:"app,omitempty"`
+	// APNs: the token is one of the sandbox.
+	Sandbox bool `protobuf:"varint,8,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Web Push: the app handles pushes that show nothing, so it may be sent those that
+	// correct the badge. Browsers revoke subscriptions that stay silent too often.
+	Silent        bool `protobuf:"varint,9,opt,name=silent,proto3" json:"silent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushTarget) Reset() {
+	*x = PushTarget{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushTarget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushTarget) ProtoMessage() {}
+
+func (x *PushTarget) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushTarget.ProtoReflect.Descriptor instead.
+func (*PushTarget) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PushTarget) GetProvider() PushProvider {
+	if x != nil {
+		return x.Provider
+	}
+	return PushProvider_PUSH_PROVIDER_UNSPECIFIED
+}
+
+func (x *PushTarget) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *PushTarget) GetP256Dh() []byte {
+	if x != nil {
+		return x.P256Dh
+	}
+	return nil
+}
+
+func (x *PushTarget) GetAuth() []byte {
+	if x != nil {
+		return x.Auth
+	}
+	return nil
+}
+
+func (x *PushTarget) GetToken() string {
+	if x != nil {
+		return x.Token
+	}
+	return ""
+}
+
+func (x *PushTarget) GetTokenKind() FcmTokenKind {
+	if x != nil {
+		return x.TokenKind
+	}
+	return FcmTokenKind_FCM_TOKEN_KIND_UNSPECIFIED
+}
+
+func (x *PushTarget) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *PushTarget) GetSandbox() bool {
+	if x != nil {
+		return x.Sandbox
+	}
+	return false
+}
+
+func (x *PushTarget) GetSilent() bool {
+	if x != nil {
+		return x.Silent
+	}
+	return false
+}
+
+// RegisterDeviceRequest is the whole state of one app on one device.
+type RegisterDeviceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The acting user: who is signed in there.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Where the app is reached.
+	Target *PushTarget `protobuf:"bytes,2,opt,name=target,proto3" json:"target,omitempty"`
+	// How the person may recognise the device: "Firefox on the laptop".
+	Label string `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
+	// The device_id of the app's registration before, if it has one: when the push
+	// service gave out a new address, the old one is removed.
+	PreviousDeviceId string `protobuf:"bytes,4,opt,name=previous_device_id,json=previousDeviceId,proto3" json:"previous_device_id,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *RegisterDeviceRequest) Reset() {
+	*x = RegisterDeviceRequest{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterDeviceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterDeviceRequest) ProtoMessage() {}
+
+func (x *RegisterDeviceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterDeviceRequest.ProtoReflect.Descriptor instead.
+func (*RegisterDeviceRequest) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *RegisterDeviceRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *RegisterDeviceRequest) GetTarget() *PushTarget {
+	if x != nil {
+		return x.Target
+	}
+	return nil
+}
+
+func (x *RegisterDeviceRequest) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *RegisterDeviceRequest) GetPreviousDeviceId() string {
+	if x != nil {
+		return x.PreviousDeviceId
+	}
+	return ""
+}
+
+// RegisterDeviceResponse names the registration.
+type RegisterDeviceResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device id: keep it for the next registration and for RemoveDevice.
+	DeviceId      string `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RegisterDeviceResponse) Reset() {
+	*x = RegisterDeviceResponse{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RegisterDeviceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RegisterDeviceResponse) ProtoMessage() {}
+
+func (x *RegisterDeviceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RegisterDeviceResponse.ProtoReflect.Descriptor instead.
+func (*RegisterDeviceResponse) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *RegisterDeviceResponse) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+// Device is one registration.
+type Device struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id.
+	DeviceId string `protobuf:"bytes,1,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	// The kind of push service.
+	Provider PushProvider `protobuf:"varint,2,opt,name=provider,proto3,enum=activityfeed.v1.PushProvider" json:"provider,omitempty"`
+	// What the app called it.
+	Label string `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
+	// When it was last registered.
+	RegisterTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=register_time,json=registerTime,proto3" json:"register_time,omitempty"`
+	// What came of the last push; unset before the first.
+	LastOutcome *PushResult `protobuf:"bytes,5,opt,name=last_outcome,json=lastOutcome,proto3" json:"last_outcome,omitempty"`
+	// Three pushes in a row were refused: nothing is sent any more until the app
+	// registers again.
+	Suspended     bool `protobuf:"varint,6,opt,name=suspended,proto3" json:"suspended,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Device) Reset() {
+	*x = Device{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Device) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Device) ProtoMessage() {}
+
+func (x *Device) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Device.ProtoReflect.Descriptor instead.
+func (*Device) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Device) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+func (x *Device) GetProvider() PushProvider {
+	if x != nil {
+		return x.Provider
+	}
+	return PushProvider_PUSH_PROVIDER_UNSPECIFIED
+}
+
+func (x *Device) GetLabel() string {
+	if x != nil {
+		return x.Label
+	}
+	return ""
+}
+
+func (x *Device) GetRegisterTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RegisterTime
+	}
+	return nil
+}
+
+func (x *Device) GetLastOutcome() *PushResult {
+	if x != nil {
+		return x.LastOutcome
+	}
+	return nil
+}
+
+func (x *Device) GetSuspended() bool {
+	if x != nil {
+		return x.Suspended
+	}
+	return false
+}
+
+// PushResult is what came of one push.
+type PushResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// When it was tried.
+	Time *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=time,proto3" json:"time,omitempty"`
+	// What follows: "ok", "drop", "prune", "retry", "pause".
+	Action string `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`
+	// Why: "delivered", "gone", "rate_limited", "unauthorized", ...
+	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The push service's HTTP status; 0 if it did not answer.
+	Status int32 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
+	// The push service's own word for the reason, if it gave one.
+	Code          string `protobuf:"bytes,5,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PushResult) Reset() {
+	*x = PushResult{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PushResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PushResult) ProtoMessage() {}
+
+func (x *PushResult) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PushResult.ProtoReflect.Descriptor instead.
+func (*PushResult) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PushResult) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *PushResult) GetAction() string {
+	if x != nil {
+		return x.Action
+	}
+	return ""
+}
+
+func (x *PushResult) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PushResult) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *PushResult) GetCode() string {
+	if x != nil {
+		return x.Code
+	}
+	return ""
+}
+
+// ListDevicesRequest asks for a user's devices.
+type ListDevicesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The acting user: whose devices.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListDevicesRequest) Reset() {
+	*x = ListDevicesRequest{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDevicesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDevicesRequest) ProtoMessage() {}
+
+func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
+func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ListDevicesRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// ListDevicesResponse has all of them.
+type ListDevicesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The devices, last registered first.
+	Devices []*Device `protobuf:"bytes,1,rep,name=devices,proto3" json:"devices,omitempty"`
+	// The server's public key for Web Push, in base64url, as browsers want it for
+	// applicationServerKey in subscribe(). Empty if this server sends none.
+	WebPushPublicKey string `protobuf:"bytes,2,opt,name=web_push_public_key,json=webPushPublicKey,proto3" json:"web_push_public_key,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *ListDevicesResponse) Reset() {
+	*x = ListDevicesResponse{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListDevicesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListDevicesResponse) ProtoMessage() {}
+
+func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
+func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ListDevicesResponse) GetDevices() []*Device {
+	if x != nil {
+		return x.Devices
+	}
+	return nil
+}
+
+func (x *ListDevicesResponse) GetWebPushPublicKey() string {
+	if x != nil {
+		return x.WebPushPublicKey
+	}
+	return ""
+}
+
+// RemoveDeviceRequest is the command to end the pushes to a device.
+type RemoveDeviceRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The acting user: whose device.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Which device.
+	DeviceId      string `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveDeviceRequest) Reset() {
+	*x = RemoveDeviceRequest{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveDeviceRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveDeviceRequest) ProtoMessage() {}
+
+func (x *RemoveDeviceRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveDeviceRequest.ProtoReflect.Descriptor instead.
+func (*RemoveDeviceRequest) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RemoveDeviceRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *RemoveDeviceRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+// RemoveDeviceResponse is empty: the device is gone.
+type RemoveDeviceResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveDeviceResponse) Reset() {
+	*x = RemoveDeviceResponse{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveDeviceResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveDeviceResponse) ProtoMessage() {}
+
+func (x *RemoveDeviceResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveDeviceResponse.ProtoReflect.Descriptor instead.
+func (*RemoveDeviceResponse) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{22}
+}
+
+// SendTestPushRequest asks for a test push.
+type SendTestPushRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The acting user: whose device.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// Which device.
+	DeviceId      string `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendTestPushRequest) Reset() {
+	*x = SendTestPushRequest{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendTestPushRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendTestPushRequest) ProtoMessage() {}
+
+func (x *SendTestPushRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendTestPushRequest.ProtoReflect.Descriptor instead.
+func (*SendTestPushRequest) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *SendTestPushRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *SendTestPushRequest) GetDeviceId() string {
+	if x != nil {
+		return x.DeviceId
+	}
+	return ""
+}
+
+// SendTestPushResponse tells what the push service said.
+type SendTestPushResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What came of it.
+	Outcome       *PushResult `protobuf:"bytes,1,opt,name=outcome,proto3" json:"outcome,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SendTestPushResponse) Reset() {
+	*x = SendTestPushResponse{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SendTestPushResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SendTestPushResponse) ProtoMessage() {}
+
+func (x *SendTestPushResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SendTestPushResponse.ProtoReflect.Descriptor instead.
+func (*SendTestPushResponse) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *SendTestPushResponse) GetOutcome() *PushResult {
+	if x != nil {
+		return x.Outcome
+	}
+	return nil
+}
+
+// TypePreference says how a user wants to be told of one type of notification.
+type TypePreference struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The type.
+	Type NotificationType `protobuf:"varint,1,opt,name=type,proto3,enum=activityfeed.v1.NotificationType" json:"type,omitempty"`
+	// Whether it is put into the inbox. Off means no push either. It holds for what
+	// happens from then on.
+	Inbox Toggle `protobuf:"varint,2,opt,name=inbox,proto3,enum=activityfeed.v1.Toggle" json:"inbox,omitempty"`
+	// Whether it is pushed to the user's devices.
+	Push Toggle `protobuf:"varint,3,opt,name=push,proto3,enum=activityfeed.v1.Toggle" json:"push,omitempty"`
+	// How long a push waits for others of its group, so that a burst is one push that
+	// says how many. Unset: the server's default for the type. At most a day.
+	Coalesce *durationpb.Duration `protobuf:"bytes,4,opt,name=coalesce,proto3" json:"coalesce,omitempty"`
+	// How old it may get before a push is not worth sending. Unset: the server's
+	// default for the type. At most 28 days, which is what push services keep.
+	Ttl           *durationpb.Duration `protobuf:"bytes,5,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TypePreference) Reset() {
+	*x = TypePreference{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TypePreference) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TypePreference) ProtoMessage() {}
+
+func (x *TypePreference) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TypePreference.ProtoReflect.Descriptor instead.
+func (*TypePreference) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *TypePreference) GetType() NotificationType {
+	if x != nil {
+		return x.Type
+	}
+	return NotificationType_NOTIFICATION_TYPE_UNSPECIFIED
+}
+
+func (x *TypePreference) GetInbox() Toggle {
+	if x != nil {
+		return x.Inbox
+	}
+	return Toggle_TOGGLE_UNSPECIFIED
+}
+
+func (x *TypePreference) GetPush() Toggle {
+	if x != nil {
+		return x.Push
+	}
+	return Toggle_TOGGLE_UNSPECIFIED
+}
+
+func (x *TypePreference) GetCoalesce() *durationpb.Duration {
+	if x != nil {
+		return x.Coalesce
+	}
+	return nil
+}
+
+func (x *TypePreference) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+// QuietHours is the time of each day in which no push is sent; it waits until they
+// end. They may pass midnight.
+type QuietHours struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// First minute, on the clock of the user's time zone: 22:00 is 1320.
+	StartMinute int32 `protobuf:"varint,1,opt,name=start_minute,json=startMinute,proto3" json:"start_minute,omitempty"`
+	// First minute after them: 7:30 is 450. The same as start_minute means none.
+	EndMinute     int32 `protobuf:"varint,2,opt,name=end_minute,json=endMinute,proto3" json:"end_minute,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QuietHours) Reset() {
+	*x = QuietHours{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QuietHours) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QuietHours) ProtoMessage() {}
+
+func (x *QuietHours) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QuietHours.ProtoReflect.Descriptor instead.
+func (*QuietHours) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *QuietHours) GetStartMinute() int32 {
+	if x != nil {
+		return x.StartMinute
+	}
+	return 0
+}
+
+func (x *QuietHours) GetEndMinute() int32 {
+	if x != nil {
+		return x.EndMinute
+	}
+	return 0
+}
+
+// NotificationPreferences are what a user wants to be told, and when.
+type NotificationPreferences struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The types that are not at their defaults, each at most once.
+	Types []*TypePreference `protobuf:"bytes,1,rep,name=types,proto3" json:"types,omitempty"`
+	// When no push is sent; unset: never.
+	QuietHours *QuietHours `protobuf:"bytes,2,opt,name=quiet_hours,json=quietHours,proto3" json:"quiet_hours,omitempty"`
+	// IANA name of the time zone of quiet_hours, like "Europe/Berlin". Empty: UTC.
+	TimeZone string `protobuf:"bytes,3,opt,name=time_zone,json=timeZone,proto3" json:"time_zone,omitempty"`
+	// BCP 47 tag of the language of pushes, like "de" or "es-MX". Empty: English.
+	Locale string `protobuf:"bytes,4,opt,name=locale,proto3" json:"locale,omitempty"`
+	// Pushes in an hour at most, over all types; what is more waits and is put
+	// together. 0: the server's default.
+	MaxPushesPerHour int32 `protobuf:"varint,5,opt,name=max_pushes_per_hour,json=maxPushesPerHour,proto3" json:"max_pushes_per_hour,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *NotificationPreferences) Reset() {
+	*x = NotificationPreferences{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NotificationPreferences) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NotificationPreferences) ProtoMessage() {}
+
+func (x *NotificationPreferences) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NotificationPreferences.ProtoReflect.Descriptor instead.
+func (*NotificationPreferences) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *NotificationPreferences) GetTypes() []*TypePreference {
+	if x != nil {
+		return x.Types
+	}
+	return nil
+}
+
+func (x *NotificationPreferences) GetQuietHours() *QuietHours {
+	if x != nil {
+		return x.QuietHours
+	}
+	return nil
+}
+
+func (x *NotificationPreferences) GetTimeZone() string {
+	if x != nil {
+		return x.TimeZone
+	}
+	return ""
+}
+
+func (x *NotificationPreferences) GetLocale() string {
+	if x != nil {
+		return x.Locale
+	}
+	return ""
+}
+
+func (x *NotificationPreferences) GetMaxPushesPerHour() int32 {
+	if x != nil {
+		return x.MaxPushesPerHour
+	}
+	return 0
+}
+
+// GetNotificationPreferencesRequest asks for a user's preferences.
+type GetNotificationPreferencesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The acting user.
+	UserId        string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationPreferencesRequest) Reset() {
+	*x = GetNotificationPreferencesRequest{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationPreferencesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationPreferencesRequest) ProtoMessage() {}
+
+func (x *GetNotificationPreferencesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationPreferencesRequest.ProtoReflect.Descriptor instead.
+func (*GetNotificationPreferencesRequest) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *GetNotificationPreferencesRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+// GetNotificationPreferencesResponse holds them.
+type GetNotificationPreferencesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The preferences as they were set; empty if they never were.
+	Preferences   *NotificationPreferences `protobuf:"bytes,1,opt,name=preferences,proto3" json:"preferences,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetNotificationPreferencesResponse) Reset() {
+	*x = GetNotificationPreferencesResponse{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetNotificationPreferencesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetNotificationPreferencesResponse) ProtoMessage() {}
+
+func (x *GetNotificationPreferencesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetNotificationPreferencesResponse.ProtoReflect.Descriptor instead.
+func (*GetNotificationPreferencesResponse) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *GetNotificationPreferencesResponse) GetPreferences() *NotificationPreferences {
+	if x != nil {
+		return x.Preferences
+	}
+	return nil
+}
+
+// SetNotificationPreferencesRequest replaces a user's preferences.
+type SetNotificationPreferencesRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The acting user.
+	UserId string `protobuf:"bytes,1,opt,name=user_id,json=userId,proto3" json:"user_id,omitempty"`
+	// All of them: what is not set goes back to its default.
+	Preferences   *NotificationPreferences `protobuf:"bytes,2,opt,name=preferences,proto3" json:"preferences,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNotificationPreferencesRequest) Reset() {
+	*x = SetNotificationPreferencesRequest{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotificationPreferencesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotificationPreferencesRequest) ProtoMessage() {}
+
+func (x *SetNotificationPreferencesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotificationPreferencesRequest.ProtoReflect.Descriptor instead.
+func (*SetNotificationPreferencesRequest) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *SetNotificationPreferencesRequest) GetUserId() string {
+	if x != nil {
+		return x.UserId
+	}
+	return ""
+}
+
+func (x *SetNotificationPreferencesRequest) GetPreferences() *NotificationPreferences {
+	if x != nil {
+		return x.Preferences
+	}
+	return nil
+}
+
+// SetNotificationPreferencesResponse is empty: they hold from now on.
+type SetNotificationPreferencesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetNotificationPreferencesResponse) Reset() {
+	*x = SetNotificationPreferencesResponse{}
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetNotificationPreferencesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetNotificationPreferencesResponse) ProtoMessage() {}
+
+func (x *SetNotificationPreferencesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_activityfeed_v1_notification_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetNotificationPreferencesResponse.ProtoReflect.Descriptor instead.
+func (*SetNotificationPreferencesResponse) Descriptor() ([]byte, []int) {
+	return file_activityfeed_v1_notification_proto_rawDescGZIP(), []int{31}
+}
+
 var File_activityfeed_v1_notification_proto protoreflect.FileDescriptor
 
 const file_activityfeed_v1_notification_proto_rawDesc = "" +
 	"\n" +
-	"\"activityfeed/v1/notification.proto\x12\x0factivityfeed.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf3\x01\n" +
+	"\"activityfeed/v1/notification.proto\x12\x0factivityfeed.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x02\n" +
 	"\fNotification\x12'\n" +
 	"\x0fnotification_id\x18\x01 \x01(\tR\x0enotificationId\x125\n" +
 	"\x04type\x18\x02 \x01(\x0e2!.activityfeed.v1.NotificationTypeR\x04type\x12\x19\n" +
@@ -656,43 +2365,177 @@ const file_activityfeed_v1_notification_proto_rawDesc = "" +
 	"\apost_id\x18\x04 \x01(\tR\x06postId\x12;\n" +
 	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"createTime\x12\x12\n" +
-	"\x04read\x18\x06 \x01(\bR\x04read\"\xa2\x01\n" +
+	"\x04read\x18\x06 \x01(\bR\x04read\x12\x12\n" +
+	"\x04seen\x18\a \x01(\bR\x04seen\"\xa2\x01\n" +
 	"\x18ListNotificationsRequest\x127\n" +
 	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x12$\n" +
 	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
 	"\n" +
-	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"\xab\x01\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"\xce\x01\n" +
 	"\x19ListNotificationsResponse\x12C\n" +
 	"\rnotifications\x18\x01 \x03(\v2\x1d.activityfeed.v1.NotificationR\rnotifications\x12&\n" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12!\n" +
-	"\funread_count\x18\x03 \x01(\x05R\vunreadCount\"P\n" +
+	"\funread_count\x18\x03 \x01(\x05R\vunreadCount\x12!\n" +
+	"\funseen_count\x18\x04 \x01(\x05R\vunseenCount\"\xf1\x02\n" +
+	"\x11NotificationGroup\x12\x1b\n" +
+	"\tgroup_key\x18\x01 \x01(\tR\bgroupKey\x125\n" +
+	"\x04type\x18\x02 \x01(\x0e2!.activityfeed.v1.NotificationTypeR\x04type\x12(\n" +
+	"\x10sample_actor_ids\x18\x03 \x03(\tR\x0esampleActorIds\x12\x1f\n" +
+	"\vactor_count\x18\x04 \x01(\x05R\n" +
+	"actorCount\x12-\n" +
+	"\x12notification_count\x18\x05 \x01(\x05R\x11notificationCount\x12!\n" +
+	"\funread_count\x18\x06 \x01(\x05R\vunreadCount\x125\n" +
+	"\x06newest\x18\a \x01(\v2\x1d.activityfeed.v1.NotificationR\x06newest\x124\n" +
+	"\x16oldest_notification_id\x18\b \x01(\tR\x14oldestNotificationId\"\xa9\x01\n" +
+	"\x1fListGroupedNotificationsRequest\x127\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x12$\n" +
+	"\tpage_size\x18\x02 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
+	"\n" +
+	"page_token\x18\x03 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"\xcc\x01\n" +
+	" ListGroupedNotificationsResponse\x12:\n" +
+	"\x06groups\x18\x01 \x03(\v2\".activityfeed.v1.NotificationGroupR\x06groups\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12!\n" +
+	"\funread_count\x18\x03 \x01(\x05R\vunreadCount\x12!\n" +
+	"\funseen_count\x18\x04 \x01(\x05R\vunseenCount\"P\n" +
 	"\x15GetUnreadCountRequest\x127\n" +
-	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\";\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\"^\n" +
 	"\x16GetUnreadCountResponse\x12!\n" +
-	"\funread_count\x18\x01 \x01(\x05R\vunreadCount\"\xeb\x01\n" +
+	"\funread_count\x18\x01 \x01(\x05R\vunreadCount\x12!\n" +
+	"\funseen_count\x18\x02 \x01(\x05R\vunseenCount\"\xea\x02\n" +
 	"\x0fMarkReadRequest\x127\n" +
 	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x12B\n" +
 	"\x0fnotification_id\x18\x02 \x01(\tB\x17\xbaH\x14r\x122\x10^[1-9][0-9]{18}$H\x00R\x0enotificationId\x12L\n" +
-	"\x15up_to_notification_id\x18\x03 \x01(\tB\x17\xbaH\x14r\x122\x10^[1-9][0-9]{18}$H\x00R\x12upToNotificationIdB\r\n" +
-	"\x04what\x12\x05\xbaH\x02\b\x01\"5\n" +
+	"\x15up_to_notification_id\x18\x03 \x01(\tB\x17\xbaH\x14r\x122\x10^[1-9][0-9]{18}$H\x00R\x12upToNotificationId\x12A\n" +
+	"\x0fgroup_newest_id\x18\x04 \x01(\tB\x17\xbaH\x14r\x122\x10^[1-9][0-9]{18}$H\x00R\rgroupNewestId\x12:\n" +
+	"\tdevice_id\x18\x05 \x01(\tB\x1d\xbaH\x1ar\x182\x16^([A-Za-z0-9_-]{22})?$R\bdeviceIdB\r\n" +
+	"\x04what\x12\x05\xbaH\x02\b\x01\"X\n" +
 	"\x10MarkReadResponse\x12!\n" +
-	"\funread_count\x18\x01 \x01(\x05R\vunreadCount\"\xa4\x01\n" +
+	"\funread_count\x18\x01 \x01(\x05R\vunreadCount\x12!\n" +
+	"\funseen_count\x18\x02 \x01(\x05R\vunseenCount\"\xa6\x01\n" +
+	"\x1cMarkNotificationsSeenRequest\x127\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x12M\n" +
+	"\x15up_to_notification_id\x18\x02 \x01(\tB\x1a\xbaH\x17r\x152\x13^([1-9][0-9]{18})?$R\x12upToNotificationId\"e\n" +
+	"\x1dMarkNotificationsSeenResponse\x12!\n" +
+	"\funread_count\x18\x01 \x01(\x05R\vunreadCount\x12!\n" +
+	"\funseen_count\x18\x02 \x01(\x05R\vunseenCount\"\xa4\x01\n" +
 	"\x19WatchNotificationsRequest\x127\n" +
 	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x12N\n" +
-	"\x15after_notification_id\x18\x02 \x01(\tB\x1a\xbaH\x17r\x152\x13^([1-9][0-9]{18})?$R\x13afterNotificationId\"\x82\x01\n" +
+	"\x15after_notification_id\x18\x02 \x01(\tB\x1a\xbaH\x17r\x152\x13^([1-9][0-9]{18})?$R\x13afterNotificationId\"\xa5\x01\n" +
 	"\x1aWatchNotificationsResponse\x12A\n" +
 	"\fnotification\x18\x01 \x01(\v2\x1d.activityfeed.v1.NotificationR\fnotification\x12!\n" +
-	"\funread_count\x18\x02 \x01(\x05R\vunreadCount*\x8e\x01\n" +
+	"\funread_count\x18\x02 \x01(\x05R\vunreadCount\x12!\n" +
+	"\funseen_count\x18\x03 \x01(\x05R\vunseenCount\"\xed\x02\n" +
+	"\n" +
+	"PushTarget\x12E\n" +
+	"\bprovider\x18\x01 \x01(\x0e2\x1d.activityfeed.v1.PushProviderB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\bprovider\x12$\n" +
+	"\bendpoint\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\xe8\aR\bendpoint\x12\x1f\n" +
+	"\x06p256dh\x18\x03 \x01(\fB\a\xbaH\x04z\x02\x18AR\x06p256dh\x12\x1b\n" +
+	"\x04auth\x18\x04 \x01(\fB\a\xbaH\x04z\x02\x18\x10R\x04auth\x12\x1e\n" +
+	"\x05token\x18\x05 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x05token\x12F\n" +
+	"\n" +
+	"token_kind\x18\x06 \x01(\x0e2\x1d.activityfeed.v1.FcmTokenKindB\b\xbaH\x05\x82\x01\x02\x10\x01R\ttokenKind\x12\x1a\n" +
+	"\x03app\x18\a \x01(\tB\b\xbaH\x05r\x03\x18\xff\x01R\x03app\x12\x18\n" +
+	"\asandbox\x18\b \x01(\bR\asandbox\x12\x16\n" +
+	"\x06silent\x18\t \x01(\bR\x06silent\"\xf9\x01\n" +
+	"\x15RegisterDeviceRequest\x127\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x12;\n" +
+	"\x06target\x18\x02 \x01(\v2\x1b.activityfeed.v1.PushTargetB\x06\xbaH\x03\xc8\x01\x01R\x06target\x12\x1d\n" +
+	"\x05label\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18dR\x05label\x12K\n" +
+	"\x12previous_device_id\x18\x04 \x01(\tB\x1d\xbaH\x1ar\x182\x16^([A-Za-z0-9_-]{22})?$R\x10previousDeviceId\"5\n" +
+	"\x16RegisterDeviceResponse\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\"\x95\x02\n" +
+	"\x06Device\x12\x1b\n" +
+	"\tdevice_id\x18\x01 \x01(\tR\bdeviceId\x129\n" +
+	"\bprovider\x18\x02 \x01(\x0e2\x1d.activityfeed.v1.PushProviderR\bprovider\x12\x14\n" +
+	"\x05label\x18\x03 \x01(\tR\x05label\x12?\n" +
+	"\rregister_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\fregisterTime\x12>\n" +
+	"\flast_outcome\x18\x05 \x01(\v2\x1b.activityfeed.v1.PushResultR\vlastOutcome\x12\x1c\n" +
+	"\tsuspended\x18\x06 \x01(\bR\tsuspended\"\x98\x01\n" +
+	"\n" +
+	"PushResult\x12.\n" +
+	"\x04time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06action\x18\x02 \x01(\tR\x06action\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\x05R\x06status\x12\x12\n" +
+	"\x04code\x18\x05 \x01(\tR\x04code\"M\n" +
+	"\x12ListDevicesRequest\x127\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\"w\n" +
+	"\x13ListDevicesResponse\x121\n" +
+	"\adevices\x18\x01 \x03(\v2\x17.activityfeed.v1.DeviceR\adevices\x12-\n" +
+	"\x13web_push_public_key\x18\x02 \x01(\tR\x10webPushPublicKey\"\x87\x01\n" +
+	"\x13RemoveDeviceRequest\x127\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x127\n" +
+	"\tdevice_id\x18\x02 \x01(\tB\x1a\xbaH\x17r\x152\x13^[A-Za-z0-9_-]{22}$R\bdeviceId\"\x16\n" +
+	"\x14RemoveDeviceResponse\"\x87\x01\n" +
+	"\x13SendTestPushRequest\x127\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x127\n" +
+	"\tdevice_id\x18\x02 \x01(\tB\x1a\xbaH\x17r\x152\x13^[A-Za-z0-9_-]{22}$R\bdeviceId\"M\n" +
+	"\x14SendTestPushResponse\x125\n" +
+	"\aoutcome\x18\x01 \x01(\v2\x1b.activityfeed.v1.PushResultR\aoutcome\"\xca\x02\n" +
+	"\x0eTypePreference\x12A\n" +
+	"\x04type\x18\x01 \x01(\x0e2!.activityfeed.v1.NotificationTypeB\n" +
+	"\xbaH\a\x82\x01\x04\x10\x01 \x00R\x04type\x127\n" +
+	"\x05inbox\x18\x02 \x01(\x0e2\x17.activityfeed.v1.ToggleB\b\xbaH\x05\x82\x01\x02\x10\x01R\x05inbox\x125\n" +
+	"\x04push\x18\x03 \x01(\x0e2\x17.activityfeed.v1.ToggleB\b\xbaH\x05\x82\x01\x02\x10\x01R\x04push\x12E\n" +
+	"\bcoalesce\x18\x04 \x01(\v2\x19.google.protobuf.DurationB\x0e\xbaH\v\xaa\x01\b\"\x04\b\x80\xa3\x052\x00R\bcoalesce\x12>\n" +
+	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationB\x11\xbaH\x0e\xaa\x01\v\"\x05\b\x80ԓ\x012\x02\b<R\x03ttl\"f\n" +
+	"\n" +
+	"QuietHours\x12-\n" +
+	"\fstart_minute\x18\x01 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x10\xa0\v(\x00R\vstartMinute\x12)\n" +
+	"\n" +
+	"end_minute\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x10\xa0\v(\x00R\tendMinute\"\x9a\x02\n" +
+	"\x17NotificationPreferences\x12?\n" +
+	"\x05types\x18\x01 \x03(\v2\x1f.activityfeed.v1.TypePreferenceB\b\xbaH\x05\x92\x01\x02\x10\x14R\x05types\x12<\n" +
+	"\vquiet_hours\x18\x02 \x01(\v2\x1b.activityfeed.v1.QuietHoursR\n" +
+	"quietHours\x12$\n" +
+	"\ttime_zone\x18\x03 \x01(\tB\a\xbaH\x04r\x02\x18@R\btimeZone\x12\x1f\n" +
+	"\x06locale\x18\x04 \x01(\tB\a\xbaH\x04r\x02\x18#R\x06locale\x129\n" +
+	"\x13max_pushes_per_hour\x18\x05 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\xe8\a(\x00R\x10maxPushesPerHour\"\\\n" +
+	"!GetNotificationPreferencesRequest\x127\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\"p\n" +
+	"\"GetNotificationPreferencesResponse\x12J\n" +
+	"\vpreferences\x18\x01 \x01(\v2(.activityfeed.v1.NotificationPreferencesR\vpreferences\"\xb0\x01\n" +
+	"!SetNotificationPreferencesRequest\x127\n" +
+	"\auser_id\x18\x01 \x01(\tB\x1e\xbaH\x1br\x192\x17^[A-Za-z0-9_.:-]{1,64}$R\x06userId\x12R\n" +
+	"\vpreferences\x18\x02 \x01(\v2(.activityfeed.v1.NotificationPreferencesB\x06\xbaH\x03\xc8\x01\x01R\vpreferences\"$\n" +
+	"\"SetNotificationPreferencesResponse*\x8e\x01\n" +
 	"\x10NotificationType\x12!\n" +
 	"\x1dNOTIFICATION_TYPE_UNSPECIFIED\x10\x00\x12\x1a\n" +
 	"\x16NOTIFICATION_TYPE_POST\x10\x01\x12\x1d\n" +
 	"\x19NOTIFICATION_TYPE_MENTION\x10\x02\x12\x1c\n" +
-	"\x18NOTIFICATION_TYPE_FOLLOW\x10\x032\xb0\x03\n" +
+	"\x18NOTIFICATION_TYPE_FOLLOW\x10\x03*x\n" +
+	"\fPushProvider\x12\x1d\n" +
+	"\x19PUSH_PROVIDER_UNSPECIFIED\x10\x00\x12\x1a\n" +
+	"\x16PUSH_PROVIDER_WEB_PUSH\x10\x01\x12\x15\n" +
+	"\x11PUSH_PROVIDER_FCM\x10\x02\x12\x16\n" +
+	"\x12PUSH_PROVIDER_APNS\x10\x03*`\n" +
+	"\fFcmTokenKind\x12\x1e\n" +
+	"\x1aFCM_TOKEN_KIND_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14FCM_TOKEN_KIND_TOKEN\x10\x01\x12\x16\n" +
+	"\x12FCM_TOKEN_KIND_FID\x10\x02*?\n" +
+	"\x06Toggle\x12\x16\n" +
+	"\x12TOGGLE_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tTOGGLE_ON\x10\x01\x12\x0e\n" +
+	"\n" +
+	"TOGGLE_OFF\x10\x022\xc0\n" +
+	"\n" +
 	"\x13NotificationService\x12o\n" +
-	"\x11ListNotifications\x12).activityfeed.v1.ListNotificationsRequest\x1a*.activityfeed.v1.ListNotificationsResponse\"\x03\x90\x02\x01\x12f\n" +
+	"\x11ListNotifications\x12).activityfeed.v1.ListNotificationsRequest\x1a*.activityfeed.v1.ListNotificationsResponse\"\x03\x90\x02\x01\x12\x84\x01\n" +
+	"\x18ListGroupedNotifications\x120.activityfeed.v1.ListGroupedNotificationsRequest\x1a1.activityfeed.v1.ListGroupedNotificationsResponse\"\x03\x90\x02\x01\x12f\n" +
 	"\x0eGetUnreadCount\x12&.activityfeed.v1.GetUnreadCountRequest\x1a'.activityfeed.v1.GetUnreadCountResponse\"\x03\x90\x02\x01\x12O\n" +
-	"\bMarkRead\x12 .activityfeed.v1.MarkReadRequest\x1a!.activityfeed.v1.MarkReadResponse\x12o\n" +
-	"\x12WatchNotifications\x12*.activityfeed.v1.WatchNotificationsRequest\x1a+.activityfeed.v1.WatchNotificationsResponse0\x01B'Z%activityfeed/proto/activityfeed/v1;pbb\x06proto3"
+	"\bMarkRead\x12 .activityfeed.v1.MarkReadRequest\x1a!.activityfeed.v1.MarkReadResponse\x12v\n" +
+	"\x15MarkNotificationsSeen\x12-.activityfeed.v1.MarkNotificationsSeenRequest\x1a..activityfeed.v1.MarkNotificationsSeenResponse\x12o\n" +
+	"\x12WatchNotifications\x12*.activityfeed.v1.WatchNotificationsRequest\x1a+.activityfeed.v1.WatchNotificationsResponse0\x01\x12a\n" +
+	"\x0eRegisterDevice\x12&.activityfeed.v1.RegisterDeviceRequest\x1a'.activityfeed.v1.RegisterDeviceResponse\x12]\n" +
+	"\vListDevices\x12#.activityfeed.v1.ListDevicesRequest\x1a$.activityfeed.v1.ListDevicesResponse\"\x03\x90\x02\x01\x12[\n" +
+	"\fRemoveDevice\x12$.activityfeed.v1.RemoveDeviceRequest\x1a%.activityfeed.v1.RemoveDeviceResponse\x12[\n" +
+	"\fSendTestPush\x12$.activityfeed.v1.SendTestPushRequest\x1a%.activityfeed.v1.SendTestPushResponse\x12\x8a\x01\n" +
+	"\x1aGetNotificationPreferences\x122.activityfeed.v1.GetNotificationPreferencesRequest\x1a3.activityfeed.v1.GetNotificationPreferencesResponse\"\x03\x90\x02\x01\x12\x85\x01\n" +
+	"\x1aSetNotificationPreferences\x122.activityfeed.v1.SetNotificationPreferencesRequest\x1a3.activityfeed.v1.SetNotificationPreferencesResponseB'Z%activityfeed/proto/activityfeed/v1;pbb\x06proto3"
 
 var (
 	file_activityfeed_v1_notification_proto_rawDescOnce sync.Once
@@ -706,39 +2549,103 @@ func file_activityfeed_v1_notification_proto_rawDescGZIP() []byte {
 	return file_activityfeed_v1_notification_proto_rawDescData
 }
 
-var file_activityfeed_v1_notification_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_activityfeed_v1_notification_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_activityfeed_v1_notification_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_activityfeed_v1_notification_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_activityfeed_v1_notification_proto_goTypes = []any{
-	(NotificationType)(0),              // 0: activityfeed.v1.NotificationType
-	(*Notification)(nil),               // 1: activityfeed.v1.Notification
-	(*ListNotificationsRequest)(nil),   // 2: activityfeed.v1.ListNotificationsRequest
-	(*ListNotificationsResponse)(nil),  // 3: activityfeed.v1.ListNotificationsResponse
-	(*GetUnreadCountRequest)(nil),      // 4: activityfeed.v1.GetUnreadCountRequest
-	(*GetUnreadCountResponse)(nil),     // 5: activityfeed.v1.GetUnreadCountResponse
-	(*MarkReadRequest)(nil),            // 6: activityfeed.v1.MarkReadRequest
-	(*MarkReadResponse)(nil),           // 7: activityfeed.v1.MarkReadResponse
-	(*WatchNotificationsRequest)(nil),  // 8: activityfeed.v1.WatchNotificationsRequest
-	(*WatchNotificationsResponse)(nil), // 9: activityfeed.v1.WatchNotificationsResponse
-	(*timestamppb.Timestamp)(nil),      // 10: google.protobuf.Timestamp
+	(NotificationType)(0),                      // 0: activityfeed.v1.NotificationType
+	(PushProvider)(0),                          // 1: activityfeed.v1.PushProvider
+	(FcmTokenKind)(0),                          // 2: activityfeed.v1.FcmTokenKind
+	(Toggle)(0),                                // 3: activityfeed.v1.Toggle
+	(*Notification)(nil),                       // 4: activityfeed.v1.Notification
+	(*ListNotificationsRequest)(nil),           // 5: activityfeed.v1.ListNotificationsRequest
+	(*ListNotificationsResponse)(nil),          // 6: activityfeed.v1.ListNotificationsResponse
+	(*NotificationGroup)(nil),                  // 7: activityfeed.v1.NotificationGroup
+	(*ListGroupedNotificationsRequest)(nil),    // 8: activityfeed.v1.ListGroupedNotificationsRequest
+	(*ListGroupedNotificationsResponse)(nil),   // 9: activityfeed.v1.ListGroupedNotificationsResponse
+	(*GetUnreadCountRequest)(nil),              // 10: activityfeed.v1.GetUnreadCountRequest
+	(*GetUnreadCountResponse)(nil),             // 11: activityfeed.v1.GetUnreadCountResponse
+	(*MarkReadRequest)(nil),                    // 12: activityfeed.v1.MarkReadRequest
+	(*MarkReadResponse)(nil),                   // 13: activityfeed.v1.MarkReadResponse
+	(*MarkNotificationsSeenRequest)(nil),       // 14: activityfeed.v1.MarkNotificationsSeenRequest
+	(*MarkNotificationsSeenResponse)(nil),      // 15: activityfeed.v1.MarkNotificationsSeenResponse
+	(*WatchNotificationsRequest)(nil),          // 16: activityfeed.v1.WatchNotificationsRequest
+	(*WatchNotificationsResponse)(nil),         // 17: activityfeed.v1.WatchNotificationsResponse
+	(*PushTarget)(nil),                         // 18: activityfeed.v1.PushTarget
+	(*RegisterDeviceRequest)(nil),              // 19: activityfeed.v1.RegisterDeviceRequest
+	(*RegisterDeviceResponse)(nil),             // 20: activityfeed.v1.RegisterDeviceResponse
+	(*Device)(nil),                             // 21: activityfeed.v1.Device
+	(*PushResult)(nil),                         // 22: activityfeed.v1.PushResult
+	(*ListDevicesRequest)(nil),                 // 23: activityfeed.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),                // 24: activityfeed.v1.ListDevicesResponse
+	(*RemoveDeviceRequest)(nil),                // 25: activityfeed.v1.RemoveDeviceRequest
+	(*RemoveDeviceResponse)(nil),               // 26: activityfeed.v1.RemoveDeviceResponse
+	(*SendTestPushRequest)(nil),                // 27: activityfeed.v1.SendTestPushRequest
+	(*SendTestPushResponse)(nil),               // 28: activityfeed.v1.SendTestPushResponse
+	(*TypePreference)(nil),                     // 29: activityfeed.v1.TypePreference
+	(*QuietHours)(nil),                         // 30: activityfeed.v1.QuietHours
+	(*NotificationPreferences)(nil),            // 31: activityfeed.v1.NotificationPreferences
+	(*GetNotificationPreferencesRequest)(nil),  // 32: activityfeed.v1.GetNotificationPreferencesRequest
+	(*GetNotificationPreferencesResponse)(nil), // 33: activityfeed.v1.GetNotificationPreferencesResponse
+	(*SetNotificationPreferencesRequest)(nil),  // 34: activityfeed.v1.SetNotificationPreferencesRequest
+	(*SetNotificationPreferencesResponse)(nil), // 35: activityfeed.v1.SetNotificationPreferencesResponse
+	(*timestamppb.Timestamp)(nil),              // 36: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),                // 37: google.protobuf.Duration
 }
 var file_activityfeed_v1_notification_proto_depIdxs = []int32{
 	0,  // 0: activityfeed.v1.Notification.type:type_name -> activityfeed.v1.NotificationType
-	10, // 1: activityfeed.v1.Notification.create_time:type_name -> google.protobuf.Timestamp
-	1,  // 2: activityfeed.v1.ListNotificationsResponse.notifications:type_name -> activityfeed.v1.Notification
-	1,  // 3: activityfeed.v1.WatchNotificationsResponse.notification:type_name -> activityfeed.v1.Notification
-	2,  // 4: activityfeed.v1.NotificationService.ListNotifications:input_type -> activityfeed.v1.ListNotificationsRequest
-	4,  // 5: activityfeed.v1.NotificationService.GetUnreadCount:input_type -> activityfeed.v1.GetUnreadCountRequest
-	6,  // 6: activityfeed.v1.NotificationService.MarkRead:input_type -> activityfeed.v1.MarkReadRequest
-	8,  // 7: activityfeed.v1.NotificationService.WatchNotifications:input_type -> activityfeed.v1.WatchNotificationsRequest
-	3,  // 8: activityfeed.v1.NotificationService.ListNotifications:output_type -> activityfeed.v1.ListNotificationsResponse
-	5,  // 9: activityfeed.v1.NotificationService.GetUnreadCount:output_type -> activityfeed.v1.GetUnreadCountResponse
-	7,  // 10: activityfeed.v1.NotificationService.MarkRead:output_type -> activityfeed.v1.MarkReadResponse
-	9,  // 11: activityfeed.v1.NotificationService.WatchNotifications:output_type -> activityfeed.v1.WatchNotificationsResponse
-	8,  // [8:12] is the sub-list for method output_type
-	4,  // [4:8] is the sub-list for method input_type
-	4,  // [4:4] is the sub-list for extension type_name
-	4,  // [4:4] is the sub-list for extension extendee
-	0,  // [0:4] is the sub-list for field type_name
+	36, // 1: activityfeed.v1.Notification.create_time:type_name -> google.protobuf.Timestamp
+	4,  // 2: activityfeed.v1.ListNotificationsResponse.notifications:type_name -> activityfeed.v1.Notification
+	0,  // 3: activityfeed.v1.NotificationGroup.type:type_name -> activityfeed.v1.NotificationType
+	4,  // 4: activityfeed.v1.NotificationGroup.newest:type_name -> activityfeed.v1.Notification
+	7,  // 5: activityfeed.v1.ListGroupedNotificationsResponse.groups:type_name -> activityfeed.v1.NotificationGroup
+	4,  // 6: activityfeed.v1.WatchNotificationsResponse.notification:type_name -> activityfeed.v1.Notification
+	1,  // 7: activityfeed.v1.PushTarget.provider:type_name -> activityfeed.v1.PushProvider
+	2,  // 8: activityfeed.v1.PushTarget.token_kind:type_name -> activityfeed.v1.FcmTokenKind
+	18, // 9: activityfeed.v1.RegisterDeviceRequest.target:type_name -> activityfeed.v1.PushTarget
+	1,  // 10: activityfeed.v1.Device.provider:type_name -> activityfeed.v1.PushProvider
+	36, // 11: activityfeed.v1.Device.register_time:type_name -> google.protobuf.Timestamp
+	22, // 12: activityfeed.v1.Device.last_outcome:type_name -> activityfeed.v1.PushResult
+	36, // 13: activityfeed.v1.PushResult.time:type_name -> google.protobuf.Timestamp
+	21, // 14: activityfeed.v1.ListDevicesResponse.devices:type_name -> activityfeed.v1.Device
+	22, // 15: activityfeed.v1.SendTestPushResponse.outcome:type_name -> activityfeed.v1.PushResult
+	0,  // 16: activityfeed.v1.TypePreference.type:type_name -> activityfeed.v1.NotificationType
+	3,  // 17: activityfeed.v1.TypePreference.inbox:type_name -> activityfeed.v1.Toggle
+	3,  // 18: activityfeed.v1.TypePreference.push:type_name -> activityfeed.v1.Toggle
+	37, // 19: activityfeed.v1.TypePreference.coalesce:type_name -> google.protobuf.Duration
+	37, // 20: activityfeed.v1.TypePreference.ttl:type_name -> google.protobuf.Duration
+	29, // 21: activityfeed.v1.NotificationPreferences.types:type_name -> activityfeed.v1.TypePreference
+	30, // 22: activityfeed.v1.NotificationPreferences.quiet_hours:type_name -> activityfeed.v1.QuietHours
+	31, // 23: activityfeed.v1.GetNotificationPreferencesResponse.preferences:type_name -> activityfeed.v1.NotificationPreferences
+	31, // 24: activityfeed.v1.SetNotificationPreferencesRequest.preferences:type_name -> activityfeed.v1.NotificationPreferences
+	5,  // 25: activityfeed.v1.NotificationService.ListNotifications:input_type -> activityfeed.v1.ListNotificationsRequest
+	8,  // 26: activityfeed.v1.NotificationService.ListGroupedNotifications:input_type -> activityfeed.v1.ListGroupedNotificationsRequest
+	10, // 27: activityfeed.v1.NotificationService.GetUnreadCount:input_type -> activityfeed.v1.GetUnreadCountRequest
+	12, // 28: activityfeed.v1.NotificationService.MarkRead:input_type -> activityfeed.v1.MarkReadRequest
+	14, // 29: activityfeed.v1.NotificationService.MarkNotificationsSeen:input_type -> activityfeed.v1.MarkNotificationsSeenRequest
+	16, // 30: activityfeed.v1.NotificationService.WatchNotifications:input_type -> activityfeed.v1.WatchNotificationsRequest
+	19, // 31: activityfeed.v1.NotificationService.RegisterDevice:input_type -> activityfeed.v1.RegisterDeviceRequest
+	23, // 32: activityfeed.v1.NotificationService.ListDevices:input_type -> activityfeed.v1.ListDevicesRequest
+	25, // 33: activityfeed.v1.NotificationService.RemoveDevice:input_type -> activityfeed.v1.RemoveDeviceRequest
+	27, // 34: activityfeed.v1.NotificationService.SendTestPush:input_type -> activityfeed.v1.SendTestPushRequest
+	32, // 35: activityfeed.v1.NotificationService.GetNotificationPreferences:input_type -> activityfeed.v1.GetNotificationPreferencesRequest
+	34, // 36: activityfeed.v1.NotificationService.SetNotificationPreferences:input_type -> activityfeed.v1.SetNotificationPreferencesRequest
+	6,  // 37: activityfeed.v1.NotificationService.ListNotifications:output_type -> activityfeed.v1.ListNotificationsResponse
+	9,  // 38: activityfeed.v1.NotificationService.ListGroupedNotifications:output_type -> activityfeed.v1.ListGroupedNotificationsResponse
+	11, // 39: activityfeed.v1.NotificationService.GetUnreadCount:output_type -> activityfeed.v1.GetUnreadCountResponse
+	13, // 40: activityfeed.v1.NotificationService.MarkRead:output_type -> activityfeed.v1.MarkReadResponse
+	15, // 41: activityfeed.v1.NotificationService.MarkNotificationsSeen:output_type -> activityfeed.v1.MarkNotificationsSeenResponse
+	17, // 42: activityfeed.v1.NotificationService.WatchNotifications:output_type -> activityfeed.v1.WatchNotificationsResponse
+	20, // 43: activityfeed.v1.NotificationService.RegisterDevice:output_type -> activityfeed.v1.RegisterDeviceResponse
+	24, // 44: activityfeed.v1.NotificationService.ListDevices:output_type -> activityfeed.v1.ListDevicesResponse
+	26, // 45: activityfeed.v1.NotificationService.RemoveDevice:output_type -> activityfeed.v1.RemoveDeviceResponse
+	28, // 46: activityfeed.v1.NotificationService.SendTestPush:output_type -> activityfeed.v1.SendTestPushResponse
+	33, // 47: activityfeed.v1.NotificationService.GetNotificationPreferences:output_type -> activityfeed.v1.GetNotificationPreferencesResponse
+	35, // 48: activityfeed.v1.NotificationService.SetNotificationPreferences:output_type -> activityfeed.v1.SetNotificationPreferencesResponse
+	37, // [37:49] is the sub-list for method output_type
+	25, // [25:37] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_activityfeed_v1_notification_proto_init() }
@@ -746,17 +2653,18 @@ func file_activityfeed_v1_notification_proto_init() {
 	if File_activityfeed_v1_notification_proto != nil {
 		return
 	}
-	file_activityfeed_v1_notification_proto_msgTypes[5].OneofWrappers = []any{
+	file_activityfeed_v1_notification_proto_msgTypes[8].OneofWrappers = []any{
 		(*MarkReadRequest_NotificationId)(nil),
 		(*MarkReadRequest_UpToNotificationId)(nil),
+		(*MarkReadRequest_GroupNewestId)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_activityfeed_v1_notification_proto_rawDesc), len(file_activityfeed_v1_notification_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   9,
+			NumEnums:      4,
+			NumMessages:   32,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

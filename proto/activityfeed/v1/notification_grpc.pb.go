@@ -19,27 +19,58 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	NotificationService_ListNotifications_FullMethodName  = "/activityfeed.v1.NotificationService/ListNotifications"
-	NotificationService_GetUnreadCount_FullMethodName     = "/activityfeed.v1.NotificationService/GetUnreadCount"
-	NotificationService_MarkRead_FullMethodName           = "/activityfeed.v1.NotificationService/MarkRead"
-	NotificationService_WatchNotifications_FullMethodName = "/activityfeed.v1.NotificationService/WatchNotifications"
+	NotificationService_ListNotifications_FullMethodName          = "/activityfeed.v1.NotificationService/ListNotifications"
+	NotificationService_ListGroupedNotifications_FullMethodName   = "/activityfeed.v1.NotificationService/ListGroupedNotifications"
+	NotificationService_GetUnreadCount_FullMethodName             = "/activityfeed.v1.NotificationService/GetUnreadCount"
+	NotificationService_MarkRead_FullMethodName                   = "/activityfeed.v1.NotificationService/MarkRead"
+	NotificationService_MarkNotificationsSeen_FullMethodName      = "/activityfeed.v1.NotificationService/MarkNotificationsSeen"
+	NotificationService_WatchNotifications_FullMethodName         = "/activityfeed.v1.NotificationService/WatchNotifications"
+	NotificationService_RegisterDevice_FullMethodName             = "/activityfeed.v1.NotificationService/RegisterDevice"
+	NotificationService_ListDevices_FullMethodName                = "/activityfeed.v1.NotificationService/ListDevices"
+	NotificationService_RemoveDevice_FullMethodName               = "/activityfeed.v1.NotificationService/RemoveDevice"
+	NotificationService_SendTestPush_FullMethodName               = "/activityfeed.v1.NotificationService/SendTestPush"
+	NotificationService_GetNotificationPreferences_FullMethodName = "/activityfeed.v1.NotificationService/GetNotificationPreferences"
+	NotificationService_SetNotificationPreferences_FullMethodName = "/activityfeed.v1.NotificationService/SetNotificationPreferences"
 )
 
 // NotificationServiceClient is the client API for NotificationService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// NotificationService is a user's inbox: what happened that they asked to be told.
+// NotificationService is a user's inbox, what happened that they asked to be told,
+// and the devices that are told of it by push.
 type NotificationServiceClient interface {
 	// ListNotifications pages through the inbox, newest first.
 	ListNotifications(ctx context.Context, in *ListNotificationsRequest, opts ...grpc.CallOption) (*ListNotificationsResponse, error)
-	// GetUnreadCount counts what was not read yet.
+	// ListGroupedNotifications pages through the inbox with notifications of one kind
+	// put together: "ann and 3 others followed you".
+	ListGroupedNotifications(ctx context.Context, in *ListGroupedNotificationsRequest, opts ...grpc.CallOption) (*ListGroupedNotificationsResponse, error)
+	// GetUnreadCount counts what was not read and what was not seen yet.
 	GetUnreadCount(ctx context.Context, in *GetUnreadCountRequest, opts ...grpc.CallOption) (*GetUnreadCountResponse, error)
 	// MarkRead marks notifications as read, on every device of the user.
 	MarkRead(ctx context.Context, in *MarkReadRequest, opts ...grpc.CallOption) (*MarkReadResponse, error)
+	// MarkNotificationsSeen marks notifications as seen, on every device of the user: the list was
+	// opened. They stay unread until MarkRead.
+	MarkNotificationsSeen(ctx context.Context, in *MarkNotificationsSeenRequest, opts ...grpc.CallOption) (*MarkNotificationsSeenResponse, error)
 	// WatchNotifications streams new notifications as they come. It first sends
 	// those after the given id, so that a client that reconnects misses none.
 	WatchNotifications(ctx context.Context, in *WatchNotificationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchNotificationsResponse], error)
+	// RegisterDevice says where an app is reached by push. Apps call it at each start
+	// with all they know: it replaces what was registered, also by another user who
+	// was signed in there before.
+	RegisterDevice(ctx context.Context, in *RegisterDeviceRequest, opts ...grpc.CallOption) (*RegisterDeviceResponse, error)
+	// ListDevices shows the user's devices and what came of the last push to each.
+	ListDevices(ctx context.Context, in *ListDevicesRequest, opts ...grpc.CallOption) (*ListDevicesResponse, error)
+	// RemoveDevice ends the pushes to a device, as at sign-out. A device that is not
+	// there is no error.
+	RemoveDevice(ctx context.Context, in *RemoveDeviceRequest, opts ...grpc.CallOption) (*RemoveDeviceResponse, error)
+	// SendTestPush sends a notification to one device at once, whatever the
+	// preferences say, and answers what came of it.
+	SendTestPush(ctx context.Context, in *SendTestPushRequest, opts ...grpc.CallOption) (*SendTestPushResponse, error)
+	// GetNotificationPreferences shows what the user wants to be told.
+	GetNotificationPreferences(ctx context.Context, in *GetNotificationPreferencesRequest, opts ...grpc.CallOption) (*GetNotificationPreferencesResponse, error)
+	// SetNotificationPreferences replaces them, whole.
+	SetNotificationPreferences(ctx context.Context, in *SetNotificationPreferencesRequest, opts ...grpc.CallOption) (*SetNotificationPreferencesResponse, error)
 }
 
 type notificationServiceClient struct {
@@ -54,6 +85,16 @@ func (c *notificationServiceClient) ListNotifications(ctx context.Context, in *L
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListNotificationsResponse)
 	err := c.cc.Invoke(ctx, NotificationService_ListNotifications_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *notificationServiceClient) ListGroupedNotifications(ctx context.Context, in *ListGroupedNotificationsRequest, opts ...grpc.CallOption) (*ListGroupedNotificationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListGroupedNotificationsResponse)
+	err := c.cc.Invoke(ctx, NotificationService_ListGroupedNotifications_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +121,16 @@ func (c *notificationServiceClient) MarkRead(ctx context.Context, in *MarkReadRe
 	return out, nil
 }
 
+func (c *notificationServiceClient) MarkNotificationsSeen(ctx context.Context, in *MarkNotificationsSeenRequest, opts ...grpc.CallOption) (*MarkNotificationsSeenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(MarkNotificationsSeenResponse)
+	err := c.cc.Invoke(ctx, NotificationService_MarkNotificationsSeen_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *notificationServiceClient) WatchNotifications(ctx context.Context, in *WatchNotificationsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchNotificationsResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &NotificationService_ServiceDesc.Streams[0], NotificationService_WatchNotifications_FullMethodName, cOpts...)
@@ -99,21 +150,104 @@ func (c *notificationServiceClient) WatchNotifications(ctx context.Context, in *
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type NotificationService_WatchNotificationsClient = grpc.ServerStreamingClient[WatchNotificationsResponse]
 
+func (c *notificationServiceClient) RegisterDevice(ctx context.Context, in *RegisterDeviceRequest, opts ...grpc.CallOption) (*RegisterDeviceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RegisterDeviceResponse)
+	err := c.cc.Invoke(ctx, NotificationService_RegisterDevice_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *notificationServiceClient) ListDevices(ctx context.Context, in *ListDevicesRequest, opts ...grpc.CallOption) (*ListDevicesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListDevicesResponse)
+	err := c.cc.Invoke(ctx, NotificationService_ListDevices_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *notificationServiceClient) RemoveDevice(ctx context.Context, in *RemoveDeviceRequest, opts ...grpc.CallOption) (*RemoveDeviceResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RemoveDeviceResponse)
+	err := c.cc.Invoke(ctx, NotificationService_RemoveDevice_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *notificationServiceClient) SendTestPush(ctx context.Context, in *SendTestPushRequest, opts ...grpc.CallOption) (*SendTestPushResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SendTestPushResponse)
+	err := c.cc.Invoke(ctx, NotificationService_SendTestPush_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *notificationServiceClient) GetNotificationPreferences(ctx context.Context, in *GetNotificationPreferencesRequest, opts ...grpc.CallOption) (*GetNotificationPreferencesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetNotificationPreferencesResponse)
+	err := c.cc.Invoke(ctx, NotificationService_GetNotificationPreferences_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *notificationServiceClient) SetNotificationPreferences(ctx context.Context, in *SetNotificationPreferencesRequest, opts ...grpc.CallOption) (*SetNotificationPreferencesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SetNotificationPreferencesResponse)
+	err := c.cc.Invoke(ctx, NotificationService_SetNotificationPreferences_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // NotificationServiceServer is the server API for NotificationService service.
 // All implementations must embed UnimplementedNotificationServiceServer
 // for forward compatibility.
 //
-// NotificationService is a user's inbox: what happened that they asked to be told.
+// NotificationService is a user's inbox, what happened that they asked to be told,
+// and the devices that are told of it by push.
 type NotificationServiceServer interface {
 	// ListNotifications pages through the inbox, newest first.
 	ListNotifications(context.Context, *ListNotificationsRequest) (*ListNotificationsResponse, error)
-	// GetUnreadCount counts what was not read yet.
+	// ListGroupedNotifications pages through the inbox with notifications of one kind
+	// put together: "ann and 3 others followed you".
+	ListGroupedNotifications(context.Context, *ListGroupedNotificationsRequest) (*ListGroupedNotificationsResponse, error)
+	// GetUnreadCount counts what was not read and what was not seen yet.
 	GetUnreadCount(context.Context, *GetUnreadCountRequest) (*GetUnreadCountResponse, error)
 	// MarkRead marks notifications as read, on every device of the user.
 	MarkRead(context.Context, *MarkReadRequest) (*MarkReadResponse, error)
+	// MarkNotificationsSeen marks notifications as seen, on every device of the user: the list was
+	// opened. They stay unread until MarkRead.
+	MarkNotificationsSeen(context.Context, *MarkNotificationsSeenRequest) (*MarkNotificationsSeenResponse, error)
 	// WatchNotifications streams new notifications as they come. It first sends
 	// those after the given id, so that a client that reconnects misses none.
 	WatchNotifications(*WatchNotificationsRequest, grpc.ServerStreamingServer[WatchNotificationsResponse]) error
+	// RegisterDevice says where an app is reached by push. Apps call it at each start
+	// with all they know: it replaces what was registered, also by another user who
+	// was signed in there before.
+	RegisterDevice(context.Context, *RegisterDeviceRequest) (*RegisterDeviceResponse, error)
+	// ListDevices shows the user's devices and what came of the last push to each.
+	ListDevices(context.Context, *ListDevicesRequest) (*ListDevicesResponse, error)
+	// RemoveDevice ends the pushes to a device, as at sign-out. A device that is not
+	// there is no error.
+	RemoveDevice(context.Context, *RemoveDeviceRequest) (*RemoveDeviceResponse, error)
+	// SendTestPush sends a notification to one device at once, whatever the
+	// preferences say, and answers what came of it.
+	SendTestPush(context.Context, *SendTestPushRequest) (*SendTestPushResponse, error)
+	// GetNotificationPreferences shows what the user wants to be told.
+	GetNotificationPreferences(context.Context, *GetNotificationPreferencesRequest) (*GetNotificationPreferencesResponse, error)
+	// SetNotificationPreferences replaces them, whole.
+	SetNotificationPreferences(context.Context, *SetNotificationPreferencesRequest) (*SetNotificationPreferencesResponse, error)
 	mustEmbedUnimplementedNotificationServiceServer()
 }
 
@@ -127,14 +261,38 @@ type UnimplementedNotificationServiceServer struct{}
 func (UnimplementedNotificationServiceServer) ListNotifications(context.Context, *ListNotificationsRequest) (*ListNotificationsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListNotifications not implemented")
 }
+func (UnimplementedNotificationServiceServer) ListGroupedNotifications(context.Context, *ListGroupedNotificationsRequest) (*ListGroupedNotificationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListGroupedNotifications not implemented")
+}
 func (UnimplementedNotificationServiceServer) GetUnreadCount(context.Context, *GetUnreadCountRequest) (*GetUnreadCountResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetUnreadCount not implemented")
 }
 func (UnimplementedNotificationServiceServer) MarkRead(context.Context, *MarkReadRequest) (*MarkReadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method MarkRead not implemented")
 }
+func (UnimplementedNotificationServiceServer) MarkNotificationsSeen(context.Context, *MarkNotificationsSeenRequest) (*MarkNotificationsSeenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method MarkNotificationsSeen not implemented")
+}
 func (UnimplementedNotificationServiceServer) WatchNotifications(*WatchNotificationsRequest, grpc.ServerStreamingServer[WatchNotificationsResponse]) error {
 	return status.Error(codes.Unimplemented, "method WatchNotifications not implemented")
+}
+func (UnimplementedNotificationServiceServer) RegisterDevice(context.Context, *RegisterDeviceRequest) (*RegisterDeviceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RegisterDevice not implemented")
+}
+func (UnimplementedNotificationServiceServer) ListDevices(context.Context, *ListDevicesRequest) (*ListDevicesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListDevices not implemented")
+}
+func (UnimplementedNotificationServiceServer) RemoveDevice(context.Context, *RemoveDeviceRequest) (*RemoveDeviceResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveDevice not implemented")
+}
+func (UnimplementedNotificationServiceServer) SendTestPush(context.Context, *SendTestPushRequest) (*SendTestPushResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SendTestPush not implemented")
+}
+func (UnimplementedNotificationServiceServer) GetNotificationPreferences(context.Context, *GetNotificationPreferencesRequest) (*GetNotificationPreferencesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetNotificationPreferences not implemented")
+}
+func (UnimplementedNotificationServiceServer) SetNotificationPreferences(context.Context, *SetNotificationPreferencesRequest) (*SetNotificationPreferencesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method SetNotificationPreferences not implemented")
 }
 func (UnimplementedNotificationServiceServer) mustEmbedUnimplementedNotificationServiceServer() {}
 func (UnimplementedNotificationServiceServer) testEmbeddedByValue()                             {}
@@ -175,6 +333,24 @@ func _NotificationService_ListNotifications_Handler(srv interface{}, ctx context
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NotificationService_ListGroupedNotifications_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListGroupedNotificationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NotificationServiceServer).ListGroupedNotifications(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NotificationService_ListGroupedNotifications_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NotificationServiceServer).ListGroupedNotifications(ctx, req.(*ListGroupedNotificationsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _NotificationService_GetUnreadCount_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetUnreadCountRequest)
 	if err := dec(in); err != nil {
@@ -211,6 +387,24 @@ func _NotificationService_MarkRead_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NotificationService_MarkNotificationsSeen_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(MarkNotificationsSeenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NotificationServiceServer).MarkNotificationsSeen(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NotificationService_MarkNotificationsSeen_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NotificationServiceServer).MarkNotificationsSeen(ctx, req.(*MarkNotificationsSeenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _NotificationService_WatchNotifications_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchNotificationsRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -221,6 +415,114 @@ func _NotificationService_WatchNotifications_Handler(srv interface{}, stream grp
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type NotificationService_WatchNotificationsServer = grpc.ServerStreamingServer[WatchNotificationsResponse]
+
+func _NotificationService_RegisterDevice_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RegisterDeviceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NotificationServiceServer).RegisterDevice(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NotificationService_RegisterDevice_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NotificationServiceServer).RegisterDevice(ctx, req.(*RegisterDeviceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NotificationService_ListDevices_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListDevicesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NotificationServiceServer).ListDevices(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NotificationService_ListDevices_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NotificationServiceServer).ListDevices(ctx, req.(*ListDevicesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NotificationService_RemoveDevice_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveDeviceRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NotificationServiceServer).RemoveDevice(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NotificationService_RemoveDevice_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NotificationServiceServer).RemoveDevice(ctx, req.(*RemoveDeviceRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NotificationService_SendTestPush_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SendTestPushRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NotificationServiceServer).SendTestPush(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NotificationService_SendTestPush_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NotificationServiceServer).SendTestPush(ctx, req.(*SendTestPushRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NotificationService_GetNotificationPreferences_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetNotificationPreferencesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NotificationServiceServer).GetNotificationPreferences(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NotificationService_GetNotificationPreferences_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NotificationServiceServer).GetNotificationPreferences(ctx, req.(*GetNotificationPreferencesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NotificationService_SetNotificationPreferences_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SetNotificationPreferencesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NotificationServiceServer).SetNotificationPreferences(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NotificationService_SetNotificationPreferences_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NotificationServiceServer).SetNotificationPreferences(ctx, req.(*SetNotificationPreferencesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
 
 // NotificationService_ServiceDesc is the grpc.ServiceDesc for NotificationService service.
 // It's only intended for direct use with grpc.RegisterService,
@@ -234,12 +536,44 @@ var NotificationService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _NotificationService_ListNotifications_Handler,
 		},
 		{
+			MethodName: "ListGroupedNotifications",
+			Handler:    _NotificationService_ListGroupedNotifications_Handler,
+		},
+		{
 			MethodName: "GetUnreadCount",
 			Handler:    _NotificationService_GetUnreadCount_Handler,
 		},
 		{
 			MethodName: "MarkRead",
 			Handler:    _NotificationService_MarkRead_Handler,
+		},
+		{
+			MethodName: "MarkNotificationsSeen",
+			Handler:    _NotificationService_MarkNotificationsSeen_Handler,
+		},
+		{
+			MethodName: "RegisterDevice",
+			Handler:    _NotificationService_RegisterDevice_Handler,
+		},
+		{
+			MethodName: "ListDevices",
+			Handler:    _NotificationService_ListDevices_Handler,
+		},
+		{
+			MethodName: "RemoveDevice",
+			Handler:    _NotificationService_RemoveDevice_Handler,
+		},
+		{
+			MethodName: "SendTestPush",
+			Handler:    _NotificationService_SendTestPush_Handler,
+		},
+		{
+			MethodName: "GetNotificationPreferences",
+			Handler:    _NotificationService_GetNotificationPreferences_Handler,
+		},
+		{
+			MethodName: "SetNotificationPreferences",
+			Handler:    _NotificationService_SetNotificationPreferences_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

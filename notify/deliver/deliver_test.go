@@ -1,0 +1,376 @@
+package deliver_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/redis/go-redis/v9"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"activityfeed/internal/event"
+	"activityfeed/internal/testenv"
+	"activityfeed/notify/deliver"
+	"activityfeed/notify/device"
+	"activityfeed/notify/push"
+	pb "activityfeed/proto/activityfeed/v1"
+)
+
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
+
+const mention = pb.NotificationType_NOTIFICATION_TYPE_MENTION
+
+// provider is a push service that does what the test says.
+type provider func(ctx context.Context, to push.Target, m push.Message) push.Outcome
+
+func (p provider) Send(ctx context.Context, to push.Target, m push.Message) push.Outcome {
+	return p(ctx, to, m)
+}
+func (provider) Check(push.Target) error { return nil }
+
+// bed is a Deliverer over a Redis, people without preferences, and a clock.
+type bed struct {
+	*deliver.Deliverer
+
+	t       *testing.T
+	client  redis.UniversalClient
+	devices *device.Store
+	ids     *event.IDs
+
+	mu      sync.Mutex
+	at      time.Time
+	inboxes map[string]deliver.Inbox
+	gone    []string
+	letters []deliver.Letter
+}
+
+func newBed(t *testing.T, cfg deliver.Config, senders push.Senders) *bed {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{Addr: testenv.Redis(t), ContextTimeoutEnabled: true})
+	t.Cleanup(func() { client.Close() })
+	b := &bed{
+		t: t, client: client, devices: device.New(client, 3*time.Second), at: time.Now().Truncate(time.Millisecond),
+		inboxes: make(map[string]deliver.Inbox),
+	}
+	var err error
+	if b.ids, err = event.NewIDs(1, b.now); err != nil {
+		t.Fatal(err)
+	}
+	cfg.Poll = 5 * time.Millisecond
+	b.Deliverer, err = deliver.New(cfg, deliver.Deps{
+		Log: testenv.Logger(t), Redis: client, Devices: b.devices, Home: b, Senders: senders, Now: b.now,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); b.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-ended })
+	return b
+}
+
+func (b *bed) now() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.at
+}
+
+func (b *bed) advance(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.at = b.at.Add(d)
+}
+
+func (b *bed) Inboxes(_ context.Context, users []string) ([]deliver.Inbox, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := make([]deliver.Inbox, len(users))
+	for i, user := range users {
+		all[i] = b.inboxes[user]
+	}
+	return all, nil
+}
+
+func (b *bed) Preferences(_ context.Context, users []string) ([]*pb.NotificationPreferences, error) {
+	return make([]*pb.NotificationPreferences, len(users)), nil
+}
+
+func (b *bed) DeviceGone(_ context.Context, user, _ string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.gone = append(b.gone, user)
+	return nil
+}
+
+func (b *bed) Bury(_ context.Context, l deliver.Letter) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.letters = append(b.letters, l)
+	return nil
+}
+
+func (b *bed) register(user string, p pb.PushProvider, token string) string {
+	b.t.Helper()
+	target := &pb.PushTarget{Provider: p, Token: token, Endpoint: "https://push.example/" + token}
+	id := device.ID(device.Target(target, b.now()))
+	err := b.devices.Register(b.t.Context(), &pb.DeviceRegistered{
+		UserId: user, DeviceId: id, Target: target, RegisterTime: timestamppb.New(b.now()),
+	}, b.ids.Next())
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return id
+}
+
+// mention puts a row into a user's inbox and has them told.
+func (b *bed) mention(users ...string) deliver.Row {
+	b.t.Helper()
+	r := deliver.Row{ID: b.ids.Next(), Kind: mention, Actor: "ann", Post: b.ids.Next()}
+	b.mu.Lock()
+	for _, user := range users {
+		box := b.inboxes[user]
+		box.Unread++
+		box.Open = append([]deliver.Row{r}, box.Open...)
+		b.inboxes[user] = box
+	}
+	b.mu.Unlock()
+	if err := b.Tell(b.t.Context(), r, users); err != nil {
+		b.t.Fatal(err)
+	}
+	return r
+}
+
+// jobs counts the jobs of a queue.
+func (b *bed) jobs(queue string) int {
+	b.t.Helper()
+	n := 0
+	for shard := range 4 {
+		n += int(b.client.ZCard(b.t.Context(), fmt.Sprintf("notify:jobs:{%s:%d}:due", queue, shard)).Val())
+	}
+	return n
+}
+
+func (b *bed) await(what string, done func() bool) {
+	b.t.Helper()
+	limit := time.After(20 * time.Second)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		select {
+		case <-tick.C:
+		case <-limit:
+			b.t.Fatalf("waited 20 s for %s", what)
+		}
+	}
+}
+
+// counter counts what a provider was sent.
+type counter struct {
+	mu   sync.Mutex
+	sent []push.Message
+}
+
+func (c *counter) add(m push.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sent = append(c.sent, m)
+}
+
+func (c *counter) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.sent)
+}
+
+// What becomes of device, job and letters after each outcome, one attempt each.
+func TestOutcomesAreActedOn(t *testing.T) {
+	t.Parallel()
+	type after struct {
+		Devices, Gone, Waiting, Letters int
+		Outcome                         string
+	}
+	tests := map[string]struct {
+		outcome push.Outcome
+		// left is how long the notification is still worth a push.
+		left time.Duration
+		want after
+	}{
+		"ok":                    {push.Outcome{Action: push.OK, Reason: push.Delivered, Status: 201}, time.Hour, after{1, 0, 0, 0, "delivered"}},
+		"drop":                  {push.Outcome{Action: push.Drop, Reason: push.TooLarge, Status: 413}, time.Hour, after{1, 0, 0, 0, "too_large"}},
+		"gone":                  {push.Outcome{Action: push.Prune, Reason: push.Gone, Status: 410}, time.Hour, after{0, 1, 0, 0, ""}},
+		"rate limited":          {push.Outcome{Action: push.Retry, Reason: push.RateLimited, RetryAfter: time.Minute, Status: 429}, time.Hour, after{1, 0, 1, 0, "rate_limited"}},
+		"rate limited too long": {push.Outcome{Action: push.Retry, Reason: push.RateLimited, RetryAfter: time.Hour, Status: 429}, time.Minute, after{1, 0, 0, 0, "rate_limited"}},
+		"unavailable":           {push.Outcome{Action: push.Retry, Reason: push.Unavailable, Scope: push.ScopeOrigin, Status: 503}, time.Hour, after{1, 0, 1, 0, "unavailable"}},
+		"unavailable too long":  {push.Outcome{Action: push.Retry, Reason: push.Unavailable, Scope: push.ScopeOrigin, Status: 503}, 50 * time.Millisecond, after{1, 0, 0, 1, "unavailable"}},
+		"timeout":               {push.Outcome{Action: push.Retry, Reason: push.Timeout, Scope: push.ScopeOrigin}, time.Hour, after{1, 0, 1, 0, "timeout"}},
+		"401":                   {push.Outcome{Action: push.Pause, Reason: push.Unauthorized, Scope: push.ScopeProvider, RetryAfter: time.Minute, Status: 401}, time.Hour, after{1, 0, 1, 0, "unauthorized"}},
+		"403 for longer":        {push.Outcome{Action: push.Pause, Reason: push.Unauthorized, Scope: push.ScopeOrigin, RetryAfter: time.Hour, Status: 403}, time.Minute, after{1, 0, 0, 1, "unauthorized"}},
+		"suspect alone":         {push.Outcome{Action: push.Suspect, Reason: push.BadToken, Scope: push.ScopeOrigin, Guilty: push.Prune, Status: 400}, time.Hour, after{1, 0, 1, 0, "bad_token"}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var sent counter
+			b := newBed(t, deliver.Config{MentionTTL: tt.left}, push.Senders{push.FCM: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
+				sent.add(m)
+				return tt.outcome
+			})})
+			b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
+			b.mention("bob")
+			b.await("the attempt", func() bool { return sent.count() == 1 })
+			b.await("the end", func() bool { return b.jobs("tell") == 0 })
+			var got after
+			b.await("what it leads to", func() bool {
+				devices, err := b.devices.List(t.Context(), "bob")
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.mu.Lock()
+				got = after{Devices: len(devices[0]), Gone: len(b.gone), Letters: len(b.letters)}
+				b.mu.Unlock()
+				got.Waiting = b.jobs("fcm")
+				if got.Devices == 1 {
+					got.Outcome = devices[0][0].Last.GetReason()
+				}
+				return cmp.Equal(tt.want, got)
+			})
+		})
+	}
+}
+
+// A provider that hangs keeps only its own: the other one's pushes arrive, and so do
+// those of another origin.
+func TestHangingProviderDelaysNobody(t *testing.T) {
+	t.Parallel()
+	var fcm, fast counter
+	hangs := provider(func(ctx context.Context, to push.Target, m push.Message) push.Outcome {
+		if to.Origin() == "https://fast.example" {
+			fast.add(m)
+			return push.Outcome{Action: push.OK, Reason: push.Delivered}
+		}
+		<-ctx.Done()
+		return push.Outcome{Action: push.Retry, Reason: push.Timeout, Scope: push.ScopeOrigin}
+	})
+	b := newBed(t, deliver.Config{Workers: 8, Timeout: 10 * time.Second, Grace: time.Millisecond}, push.Senders{
+		push.WebPush: hangs, push.FCM: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
+			fcm.add(m)
+			return push.Outcome{Action: push.OK, Reason: push.Delivered}
+		}),
+	})
+	const people = 16
+	users := make([]string, people)
+	for i := range users {
+		users[i] = fmt.Sprint("user", i)
+		b.register(users[i], pb.PushProvider_PUSH_PROVIDER_WEB_PUSH, fmt.Sprint("slow", i))
+		b.register(users[i], pb.PushProvider_PUSH_PROVIDER_FCM, fmt.Sprint("token", i))
+	}
+	begin := time.Now()
+	b.mention(users...)
+	b.await("the other provider's pushes", func() bool { return fcm.count() == people })
+	target := &pb.PushTarget{Provider: pb.PushProvider_PUSH_PROVIDER_WEB_PUSH, Endpoint: "https://fast.example/1"}
+	if err := b.devices.Register(t.Context(), &pb.DeviceRegistered{
+		UserId: "zoe", DeviceId: device.ID(device.Target(target, b.now())), Target: target, RegisterTime: timestamppb.New(b.now()),
+	}, b.ids.Next()); err != nil {
+		t.Fatal(err)
+	}
+	b.mention("zoe")
+	// Jobs that wait for a place come again by the clock of the test.
+	b.await("the other origin's push", func() bool { b.advance(20 * time.Millisecond); return fast.count() == 1 })
+	if took := time.Since(begin); took > 8*time.Second {
+		t.Errorf("the others took %s, nearly as long as the hanging one's timeout", took)
+	}
+}
+
+// An event that comes again, as after a crash, is not pushed again; nor is one that
+// was read before its push was sent.
+func TestNobodyIsToldTwiceOrOfWhatTheyRead(t *testing.T) {
+	t.Parallel()
+	var sent counter
+	b := newBed(t, deliver.Config{}, push.Senders{push.FCM: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
+		sent.add(m)
+		return push.Outcome{Action: push.OK, Reason: push.Delivered}
+	})})
+	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
+	r := b.mention("bob")
+	b.await("the push", func() bool { return sent.count() == 1 && b.jobs("fcm") == 0 && b.jobs("tell") == 0 })
+	if err := b.Tell(t.Context(), r, []string{"bob"}); err != nil {
+		t.Fatal(err)
+	}
+	b.await("the end", func() bool { return b.jobs("tell") == 0 && b.jobs("fcm") == 0 })
+	read := deliver.Row{ID: b.ids.Next(), Kind: mention, Actor: "ann", Post: b.ids.Next()} // in no inbox: read by now
+	if err := b.Tell(t.Context(), read, []string{"bob"}); err != nil {
+		t.Fatal(err)
+	}
+	b.await("the end", func() bool { return b.jobs("tell") == 0 && b.jobs("fcm") == 0 })
+	if got := sent.count(); got != 1 {
+		t.Errorf("%d pushes were sent, want 1", got)
+	}
+}
+
+// A device that registers anew while a push finds its old registration gone stays.
+func TestPruneSparesANewerRegistration(t *testing.T) {
+	t.Parallel()
+	var b *bed
+	var sent counter
+	b = newBed(t, deliver.Config{}, push.Senders{push.FCM: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
+		b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
+		sent.add(m)
+		return push.Outcome{Action: push.Prune, Reason: push.Gone, Status: 410}
+	})})
+	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
+	b.mention("bob")
+	b.await("the push", func() bool { return sent.count() == 1 && b.jobs("fcm") == 0 })
+	devices, err := b.devices.List(t.Context(), "bob")
+	if err != nil || len(devices[0]) != 1 || len(b.gone) != 0 {
+		t.Errorf("devices = %v, %v, gone %v, want the new registration", devices, err, b.gone)
+	}
+}
+
+// Three refusals in a row suspend a device until it registers again.
+func TestThreeStrikesSuspendADevice(t *testing.T) {
+	t.Parallel()
+	var sent counter
+	b := newBed(t, deliver.Config{}, push.Senders{push.FCM: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
+		sent.add(m)
+		return push.Outcome{Action: push.Drop, Reason: push.Rejected, Strike: true, Status: 400}
+	})})
+	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
+	for n := range 4 {
+		b.mention("bob")
+		b.await("the end", func() bool { return b.jobs("tell") == 0 && b.jobs("fcm") == 0 })
+		if want := min(n+1, 3); sent.count() != want {
+			t.Fatalf("after %d mentions %d pushes were sent, want %d", n+1, sent.count(), want)
+		}
+	}
+	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
+	b.mention("bob")
+	b.await("the push to the new registration", func() bool { return sent.count() == 4 })
+}
+
+// Who had their hour's share waits for the next; what waits is still told then.
+func TestHourlyLimit(t *testing.T) {
+	t.Parallel()
+	var sent counter
+	b := newBed(t, deliver.Config{PerHour: 2}, push.Senders{push.FCM: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
+		sent.add(m)
+		return push.Outcome{Action: push.OK, Reason: push.Delivered}
+	})})
+	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
+	for range 3 {
+		b.mention("bob")
+	}
+	b.await("two pushes, and one that waits", func() bool { return sent.count() == 2 && b.jobs("fcm") == 0 && b.jobs("tell") == 1 })
+	b.advance(29 * time.Minute)
+	b.mention("cid") // a round of the queue, to give the waiting one its chance
+	b.await("the round", func() bool { return b.jobs("tell") == 1 })
+	if got := sent.count(); got != 2 {
+		t.Fatalf("%d pushes within half an hour, want 2", got)
+	}
+	b.advance(2 * time.Minute)
+	b.await("the third", func() bool { return sent.count() == 3 && b.jobs("tell") == 0 })
+}
