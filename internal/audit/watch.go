@@ -64,7 +64,7 @@ func Watch(ctx context.Context, cfg Config, deps Deps, every time.Duration, metr
 			err := a.round(ctx)
 			switch {
 			case ctx.Err() != nil:
-				return nil
+				return nil //nolint:nilerr // the end of ctx is how this ends, and what err tells
 			case err != nil:
 				metrics.failed.Inc()
 				deps.Log.Error("audit could not be done", "err", err)

@@ -240,7 +240,7 @@ func (b *analyticsBench) driver(ctx context.Context, round int, fill func(*analy
 			if err != nil {
 				return err
 			}
-			defer func() { _ = batch.Close() }() // err, or Send's, tells why
+			defer batch.Close() //nolint:errcheck // err, or Send's, tells why
 			if err := fill(rows, batch); err != nil {
 				return err
 			}
