@@ -123,7 +123,7 @@ func (e *engines) openRedis(ctx context.Context, f engineFlags, log *slog.Logger
 
 // dialRedis connects to one Redis, or to a cluster if there are several addresses.
 func dialRedis(addrs []string, username, password string) redis.UniversalClient {
-	return redis.NewUniversalClient(&redis.UniversalOptions{
+	options := &redis.UniversalOptions{
 		Addrs:    addrs,
 		Username: username,
 		Password: password,
@@ -131,7 +131,15 @@ func dialRedis(addrs []string, username, password string) redis.UniversalClient 
 		MaxRetries:            -1,
 		DialTimeout:           2 * time.Second,
 		ContextTimeoutEnabled: true,
-	})
+	}
+	cluster := options.Cluster()
+	// A pipeline that meets a dead node does not ask who has its slots now: without
+	// this, a failover of two seconds is an outage of the client's 60.
+	cluster.ClusterStateReloadInterval = time.Second
+	if len(addrs) > 1 {
+		return redis.NewClusterClient(cluster)
+	}
+	return redis.NewUniversalClient(options)
 }
 
 func (e *engines) openClickHouse(ctx context.Context, f engineFlags, log *slog.Logger) error {

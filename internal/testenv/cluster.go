@@ -123,7 +123,10 @@ func (c *Cluster) Addrs() []string {
 
 // Client returns a client as the server opens one, closed at the test's end.
 func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: c.Addrs(), ContextTimeoutEnabled: true, MaxRetries: -1, DialTimeout: 2 * time.Second})
+	client := redis.NewClusterClient(&redis.ClusterOptions{
+		Addrs: c.Addrs(), ContextTimeoutEnabled: true, MaxRetries: -1, DialTimeout: 2 * time.Second,
+		ClusterStateReloadInterval: time.Second,
+	})
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }
