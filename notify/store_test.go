@@ -363,3 +363,40 @@ func TestRedisCallsHaveDeadlines(t *testing.T) {
 		t.Errorf("six calls took %s with a deadline of 50ms each", took)
 	}
 }
+
+// Marks out of the log hold for rows that come after them, as in a rebuild.
+func TestRestoredMarksHoldForLaterRows(t *testing.T) {
+	t.Parallel()
+	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+		w := newWorld(t, client, Config{})
+		base := w.ids.Next()
+		version := w.ids.Next()
+		if err := w.service.store.restore(t.Context(), "bob", base+2, base+4, []event.ID{base + 5}, version); err != nil {
+			t.Fatal(err)
+		}
+		// An older fact is no news.
+		if err := w.service.store.restore(t.Context(), "bob", base+6, base+6, nil, version-1); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []event.ID{3, 1, 6, 2, 5, 4} {
+			if _, _, err := w.service.store.insert(t.Context(), row{id: base + n, kind: mention, actor: "ann", post: base}, []string{"bob"}, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		v, err := w.service.store.view(t.Context(), "bob")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := []string{}
+		for _, e := range v.entries {
+			got = append(got, fmt.Sprintf("%d read %t seen %t", e.id-base, e.read, e.seen))
+		}
+		want := []string{
+			"6 read false seen false", "5 read true seen true", "4 read false seen true", "3 read false seen true",
+			"2 read true seen true", "1 read true seen true",
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("rows (-want +got):\n%s", diff)
+		}
+	})
+}

@@ -298,6 +298,10 @@ func TestNobodyIsToldTwiceOrOfWhatTheyRead(t *testing.T) {
 	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
 	r := b.mention("bob")
 	b.await("the push", func() bool { return sent.count() == 1 && b.jobs("fcm") == 0 && b.jobs("tell") == 0 })
+	// That the push was sent is forgotten; that bob was told is not.
+	if err := b.client.Del(t.Context(), b.client.Keys(t.Context(), "notify:sent:*").Val()...).Err(); err != nil {
+		t.Fatal(err)
+	}
 	if err := b.Tell(t.Context(), r, []string{"bob"}); err != nil {
 		t.Fatal(err)
 	}
@@ -373,4 +377,24 @@ func TestHourlyLimit(t *testing.T) {
 	}
 	b.advance(2 * time.Minute)
 	b.await("the third", func() bool { return sent.count() == 3 && b.jobs("tell") == 0 })
+}
+
+// What is read while its push waits to be tried again is not pushed.
+func TestReadWhileItsPushWaits(t *testing.T) {
+	t.Parallel()
+	var sent counter
+	b := newBed(t, deliver.Config{}, push.Senders{push.FCM: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
+		sent.add(m)
+		return push.Outcome{Action: push.Retry, Reason: push.RateLimited, RetryAfter: time.Minute, Status: 429}
+	})})
+	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
+	b.mention("bob")
+	b.await("the first attempt", func() bool { return sent.count() == 1 && b.jobs("tell") == 0 })
+	b.mu.Lock()
+	b.inboxes["bob"] = deliver.Inbox{}
+	b.mu.Unlock()
+	b.await("the end", func() bool { b.advance(time.Minute); return b.jobs("fcm") == 0 })
+	if got := sent.count(); got != 1 {
+		t.Errorf("%d attempts, want 1: it was read", got)
+	}
 }
