@@ -30,6 +30,13 @@ const (
 	clockSkew = 2 * time.Second
 )
 
+// Requests share pipelines that are shorter and more than those of the write side:
+// somebody waits for each.
+const (
+	readPipelines    = 4
+	readPipelineSize = 500
+)
+
 // redisStore keeps the projection. It is safe for concurrent use; what it keeps
 // in memory it checks against Redis.
 type redisStore struct {
@@ -67,7 +74,7 @@ func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Tim
 		views:     newViewCache(cfg.ViewCache),
 	}
 	s.writes = newBatcher(cfg.Pipelines, 2*cfg.PipelineSize, s.exec)
-	s.reads = newBatcher(cfg.Pipelines, cfg.PipelineSize, s.execReads)
+	s.reads = newBatcher(readPipelines, readPipelineSize, s.execReads)
 	return s
 }
 

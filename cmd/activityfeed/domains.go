@@ -23,7 +23,7 @@ import (
 
 // consumerConfig are the limits of the subscribers of all services.
 type consumerConfig struct {
-	Window       int           `default:"256" help:"Events that one service handles at the same time."`
+	Window       int           `default:"512" help:"Events that one service handles at the same time."`
 	Tracked      int           `default:"10000" help:"Events that one service holds while an older one is unfinished; what a crash repeats at most."`
 	Drain        time.Duration `default:"10s" help:"How long running handlers may go on at a stop or a rebalance."`
 	MaxBackoff   time.Duration `default:"30s" help:"Longest pause before an event that failed is tried again."`

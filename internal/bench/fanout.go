@@ -36,7 +36,7 @@ type FanoutConfig struct {
 	Entries int
 	// Rounds is how often everything is measured; medians count. Default 3.
 	Rounds int
-	// InFlight is how many posts are handled at once. Default 256.
+	// InFlight is how many posts are handled at once. Default 512.
 	InFlight int
 }
 
@@ -46,7 +46,7 @@ func (c FanoutConfig) withDefaults() FanoutConfig {
 	c.Audience = cmp.Or(c.Audience, 150)
 	c.Entries = cmp.Or(c.Entries, 800)
 	c.Rounds = cmp.Or(c.Rounds, 3)
-	c.InFlight = cmp.Or(c.InFlight, 256)
+	c.InFlight = cmp.Or(c.InFlight, 512)
 	return c
 }
 
