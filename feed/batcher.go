@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/redis/go-redis/v9"
+
+	"activityfeed/internal/redispipe"
 )
 
 // batcher collects the commands of many goroutines into few pipelines. It has no
@@ -50,7 +52,7 @@ func (b *batcher) do(ctx context.Context, cmds ...redis.Cmder) error {
 	for {
 		select {
 		case <-mine.done:
-			return firstError(cmds)
+			return redispipe.FirstError(cmds)
 		case <-ctx.Done():
 			return ctx.Err()
 		case free <- struct{}{}:

@@ -11,6 +11,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/redispipe"
 )
 
 const (
@@ -136,7 +137,7 @@ func (c *bodyCache) learn(answer redis.Cmder) {
 		if streams := cmd.Val(); len(streams) > 0 {
 			news = streams[0].Messages
 		}
-		if firstError([]redis.Cmder{cmd}) != nil || len(news) >= newsRead {
+		if redispipe.FirstError([]redis.Cmder{cmd}) != nil || len(news) >= newsRead {
 			c.forget()
 			return
 		}

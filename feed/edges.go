@@ -44,7 +44,7 @@ func (s *redisStore) linkSide(ctx context.Context, rel relation, user, other str
 	// The name of the generation, or of the edition, is random, not counted: a counter
 	// that is lost with the store would come back to numbers that a cache still holds.
 	overruled := shift(version, clockSkew)
-	cmd := linkScript.integer(ctx, keys,
+	cmd := linkScript.Int(ctx, keys,
 		other, version.String(), overruled.String(), on, s.cfg.TombstoneTTL.Milliseconds(), rand.Text())
 	if err := s.writes.do(ctx, cmd); err != nil {
 		return redisfault.Of(err, "link %s of %s", rel, user)

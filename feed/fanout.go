@@ -44,7 +44,7 @@ func (s *redisStore) publish(ctx context.Context, photo *pb.Photo, again bool) (
 	}
 	// Four commands of two hash tags; those of the author's run in this order.
 	keep := redis.NewBoolCmd(ctx, "setnx", postKey(id), value)
-	enlist := authorScript.integer(ctx, []string{authorKey(author)}, id.String())
+	enlist := authorScript.Int(ctx, []string{authorKey(author)}, id.String())
 	size := redis.NewIntCmd(ctx, "hlen", followers.key(author))
 	generation := redis.NewStringCmd(ctx, "hget", followers.key(author), generationField)
 	if err := s.writes.do(ctx, keep, enlist, size, generation); err != nil {
@@ -81,7 +81,7 @@ func (s *redisStore) publish(ctx context.Context, photo *pb.Photo, again bool) (
 // keepAgain keeps the body where something is already. It returns true if the
 // author deleted the post.
 func (s *redisStore) keepAgain(ctx context.Context, id event.ID, author string, value []byte) (gone bool, err error) {
-	cmd := keepScript.integer(ctx, []string{postKey(id)}, author, value)
+	cmd := keepScript.Int(ctx, []string{postKey(id)}, author, value)
 	if err := s.writes.do(ctx, cmd); err != nil {
 		return false, redisfault.Of(err, "keep post %s of %s", id, author)
 	}

@@ -87,7 +87,7 @@ func (s *redisStore) becomeLarge(ctx context.Context, author, generation string)
 		marks := make([]redis.Cmder, 0, len(entries)/2)
 		for i := 0; i < len(entries); i += 2 {
 			if user := entries[i]; user != generationField {
-				marks = append(marks, markScript.integer(ctx, []string{feedKey(user), pulledKey(user), editionKey(user)}, author, rand.Text()))
+				marks = append(marks, markScript.Int(ctx, []string{feedKey(user), pulledKey(user), editionKey(user)}, author, rand.Text()))
 			}
 		}
 		if err := s.writes.do(ctx, marks...); err != nil {
@@ -102,7 +102,7 @@ func (s *redisStore) becomeLarge(ctx context.Context, author, generation string)
 // turn puts a new generation, and with it a state, in the place of one that was
 // read. It returns false if that one is not there any more.
 func (s *redisStore) turn(ctx context.Context, author, from, to string) (bool, error) {
-	cmd := turnScript.integer(ctx, []string{followers.key(author)}, from, to)
+	cmd := turnScript.Int(ctx, []string{followers.key(author)}, from, to)
 	if err := s.writes.do(ctx, cmd); err != nil {
 		return false, redisfault.Of(err, "turn the posts of %s", author)
 	}

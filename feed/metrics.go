@@ -1,10 +1,11 @@
 package feed
 
 import (
-	"errors"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"activityfeed/internal/metric"
 )
 
 // metrics is what an operator sees of the feed; the middleware counts events and
@@ -31,10 +32,10 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer) *metrics {
 	const prefix = "activityfeed_feed_"
 	counter := func(name, help string) prometheus.Counter {
-		return register(reg, prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help}))
+		return metric.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help}))
 	}
 	seconds := func(name, help string) prometheus.Histogram {
-		return register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
+		return metric.Register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: prefix + name, Help: help,
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 20), // 0.5 ms to 4 min
 		}))
@@ -46,20 +47,20 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		visibleAfter:  seconds("visible_seconds", "Time from accepting a post to having pushed it into every feed."),
 		carefulPushes: counter("careful_pushes_total", "Pushes of late or repeated posts, which look for their place."),
 		trims:         counter("trims_total", "Home feeds cut to their cap."),
-		rebuilds: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		rebuilds: metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "rebuilds_total",
 			Help: "Cold feeds built at a read, by outcome: built, or dropped by follows again and again.",
 		}, []string{"outcome"})),
 		pulls:         counter("pulls_total", "Parts of home feeds read from the authors' lists: older than the list, or while it was built."),
 		hydrateMisses: counter("hydrate_misses_total", "Ids in a feed without a body. Steady growth means that Redis lost keys."),
 		staleEdges:    counter("stale_edges_total", "Sides of follows, blocks and mutes that came after a newer fact about them."),
-		turns: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		turns: metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "large_author_turns_total",
 			Help: "Authors whose posts are no longer pushed but merged at read, or pushed again, by which.",
 		}, []string{"to"})),
 		large: &largeAuthors{
 			seen: map[string]bool{},
-			number: register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			number: metric.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
 				Name: prefix + "large_authors",
 				Help: "Authors whose posts were left to be merged at read by this process since it started.",
 			})),
@@ -67,7 +68,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		largePosts:    counter("large_author_posts_total", "Posts that were not pushed, as their author has too many followers."),
 		mergedReads:   counter("merged_reads_total", "Parts of stored home feeds that were merged with the lists of large authors."),
 		mergedAuthors: counter("merged_authors_total", "Lists of large authors that these reads merged."),
-		ignored: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		ignored: metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "ignored_total",
 			Help: "Events that were acked without effect, by reason: unknown type, foreign delete.",
 		}, []string{"reason"})),
@@ -104,21 +105,33 @@ func (l *largeAuthors) remove(author string) {
 	l.number.Set(float64(len(l.seen)))
 }
 
-// register returns the collector that reg already has under this name, or c. A
-// nil reg means no metrics.
-func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
-	if reg == nil {
-		return c
+// liveMetrics is what an operator sees of live feeds.
+type liveMetrics struct {
+	watchers prometheus.Gauge
+	sent     prometheus.Counter
+	late     prometheus.Counter
+	lag      prometheus.Histogram
+	cut      *prometheus.CounterVec
+}
+
+func newLiveMetrics(reg prometheus.Registerer) *liveMetrics {
+	const prefix = "activityfeed_feed_live_"
+	return &liveMetrics{
+		watchers: metric.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: prefix + "watchers", Help: "Open streams of home feeds in this process.",
+		})),
+		sent: metric.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: prefix + "posts_total", Help: "Posts that were sent on streams.",
+		})),
+		late: metric.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+			Name: prefix + "repeats_total", Help: "Posts that were not sent: the stream had sent them before, or they came minutes late.",
+		})),
+		lag: metric.Register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: prefix + "seconds", Help: "Time from accepting a post to handing it to the streams.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 18), // 0.5 ms to 1 min
+		})),
+		cut: metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "cut_total", Help: "Streams that were cut off, by reason: full (news piled up), stuck (the client did not read).",
+		}, []string{"reason"})),
 	}
-	if err := reg.Register(c); err != nil {
-		var already prometheus.AlreadyRegisteredError
-		if errors.As(err, &already) {
-			if existing, ok := already.ExistingCollector.(C); ok {
-				return existing
-			}
-		}
-		// Two different metrics of one name is a mistake in the code.
-		panic(err)
-	}
-	return c
 }

@@ -40,16 +40,6 @@ func placeAfter(ids []event.ID, more bool, now time.Time) *place {
 	return p
 }
 
-// place returns how far a client is who has this first page.
-func (p page) place(now time.Time) *place {
-	ids := make([]event.ID, len(p.photos))
-	for i, photo := range p.photos {
-		// It was parsed when the post was kept.
-		ids[i], _ = event.ParseID(photo.GetPostId())
-	}
-	return placeAfter(ids, p.more, now)
-}
-
 // meet returns whether an id was not met before.
 func (p *place) meet(id event.ID) bool {
 	i, known := slices.BinarySearch(p.met, id)

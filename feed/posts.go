@@ -111,7 +111,7 @@ func (s *redisStore) readPosts(ctx context.Context, ids []event.ID) ([]post, err
 // id: readers drop it. It returns false if the post is
 // another author's, and does nothing then.
 func (s *redisStore) remove(ctx context.Context, author string, id event.ID) (bool, error) {
-	cmd := deleteScript.integer(ctx, []string{postKey(id)}, author, s.cfg.TombstoneTTL.Milliseconds())
+	cmd := deleteScript.Int(ctx, []string{postKey(id)}, author, s.cfg.TombstoneTTL.Milliseconds())
 	if err := s.writes.do(ctx, cmd); err != nil {
 		return false, redisfault.Of(err, "delete post %s", id)
 	}

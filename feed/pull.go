@@ -96,7 +96,7 @@ func (s *redisStore) extend(ctx context.Context, streams []*stream, cursor event
 		if below == noCursor {
 			cmds[i] = redis.NewStringSliceCmd(ctx, "lrange", authorKey(st.author), 0, st.batch-1)
 		} else {
-			cmds[i] = olderScript.list(ctx, []string{authorKey(st.author)}, below.String(), st.batch)
+			cmds[i] = olderScript.Strings(ctx, []string{authorKey(st.author)}, below.String(), st.batch)
 		}
 	}
 	// Many lists are a pipeline of their own: they would hold up short requests.

@@ -70,7 +70,7 @@ func (p *pushes) ordinary(id event.ID) {
 // careful returns commands that find the place of a late or repeated post.
 func (p *pushes) careful(ctx context.Context, id event.ID, again bool) []*redis.IntCmd {
 	cmds := make([]*redis.IntCmd, p.len())
-	var script, post, horizon any = pushScript.sha, id.String(), ""
+	var script, post, horizon any = pushScript.Name(), id.String(), ""
 	if again {
 		horizon = shift(id, -disorder).String()
 	}

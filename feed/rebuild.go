@@ -48,7 +48,7 @@ func (s *redisStore) build(ctx context.Context, user string) error {
 func (s *redisStore) buildOnce(ctx context.Context, user string) (settled bool, err error) {
 	feed := []string{feedKey(user), pulledKey(user), editionKey(user)}
 	marker := markerPrefix + rand.Text()
-	begin := beginScript.integer(ctx, feed, marker, s.cfg.RebuildTimeout.Milliseconds())
+	begin := beginScript.Int(ctx, feed, marker, s.cfg.RebuildTimeout.Milliseconds())
 	if err := s.exec(ctx, []redis.Cmder{begin}); err != nil {
 		return false, redisfault.Of(err, "begin to build feed of %s", user)
 	}
@@ -79,7 +79,7 @@ func (s *redisStore) buildOnce(ctx context.Context, user string) (settled bool, 
 	if end {
 		argv = append(argv, sentinel)
 	}
-	install := installScript.integer(ctx, feed, argv...)
+	install := installScript.Int(ctx, feed, argv...)
 	if err := s.exec(ctx, []redis.Cmder{install}); err != nil {
 		return false, redisfault.Of(err, "build feed of %s", user)
 	}

@@ -264,8 +264,8 @@ func (r *Restore) post(ctx context.Context, id event.ID, photo *pb.Photo) error 
 		return err
 	}
 	return r.write(ctx, 2, func() error {
-		enlist := authorScript.integer(ctx, []string{authorKey(author)}, id.String())
-		body := restoreScript.integer(ctx, []string{postKey(id)}, author, value)
+		enlist := authorScript.Int(ctx, []string{authorKey(author)}, id.String())
+		body := restoreScript.Int(ctx, []string{postKey(id)}, author, value)
 		if err := r.store.writes.do(ctx, enlist); err != nil {
 			return redisfault.Of(err, "list post %s of %s", id, author)
 		}

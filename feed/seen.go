@@ -164,7 +164,7 @@ func (s *redisStore) seen(ctx context.Context, user string) (event.ID, error) {
 }
 
 func (s *redisStore) see(ctx context.Context, user string, upTo event.ID) error {
-	cmd := seeScript.integer(ctx, []string{seenKey(user)}, upTo.String())
+	cmd := seeScript.Int(ctx, []string{seenKey(user)}, upTo.String())
 	return redisfault.Of(s.writes.do(ctx, cmd), "move position of %s", user)
 }
 

@@ -63,7 +63,7 @@ func (s *feedService) GetHomeFeed(ctx context.Context, req *pb.GetHomeFeedReques
 	}
 	resp := &pb.GetHomeFeedResponse{Photos: page.photos, NextPageToken: page.next, HasMore: page.more}
 	if req.GetPageToken() == "" {
-		resp.WatchCursor = page.place(s.now()).token(cursorOf(user))
+		resp.WatchCursor = placeAfter(page.ids, page.more, s.now()).token(cursorOf(user))
 	}
 	if req.GetWithUnseen() {
 		if resp.Unseen, err = s.unseen(ctx, user); err != nil {
@@ -142,6 +142,7 @@ type pageRequest struct {
 
 type page struct {
 	photos []*pb.Photo
+	ids    []event.ID // of the photos
 	next   string
 	more   bool
 }
@@ -183,9 +184,9 @@ func (s *feedService) page(ctx context.Context, req pageRequest) (page, error) {
 		found = found[:size]
 		p.next = req.list.cursorToken(found[size-1].id)
 	}
-	p.photos = make([]*pb.Photo, len(found))
+	p.photos, p.ids = make([]*pb.Photo, len(found)), make([]event.ID, len(found))
 	for i, f := range found {
-		p.photos[i] = f.photo
+		p.photos[i], p.ids[i] = f.photo, f.id
 	}
 	return p, nil
 }

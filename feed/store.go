@@ -2,14 +2,13 @@ package feed
 
 import (
 	"context"
-	"errors"
 	"math"
-	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/redispipe"
 )
 
 const (
@@ -41,6 +40,7 @@ const (
 // in memory it checks against Redis.
 type redisStore struct {
 	redis   redis.UniversalClient
+	pipe    *redispipe.Pipe
 	cfg     Config
 	now     func() time.Time
 	metrics *metrics
@@ -64,6 +64,7 @@ type redisStore struct {
 func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Time, m *metrics) *redisStore {
 	s := &redisStore{
 		redis:     client,
+		pipe:      redispipe.New(client, cfg.RedisTimeout, allScripts...),
 		cfg:       cfg,
 		now:       now,
 		metrics:   m,
@@ -91,66 +92,12 @@ func (s *redisStore) execReads(ctx context.Context, cmds []redis.Cmder) error {
 	}
 	_ = s.exec(ctx, append([]redis.Cmder{news}, cmds...)) // callers look at their own
 	s.bodies.learn(news)
-	return firstError(cmds)
+	return redispipe.FirstError(cmds)
 }
 
-// exec sends commands in one pipeline and returns the first error. Commands of
-// one hash tag run in their order; on a cluster the tags run side by side. It
-// answers within the deadline of one call to Redis, and once more that if Redis
-// has to be taught the scripts.
+// exec runs commands in a pipeline of their own.
 func (s *redisStore) exec(ctx context.Context, cmds []redis.Cmder) error {
-	err := s.pipeline(ctx, cmds)
-	var again []redis.Cmder
-	for _, cmd := range cmds {
-		if unknownScript(cmd.Err()) {
-			again = append(again, cmd)
-		}
-	}
-	if len(again) == 0 {
-		return err
-	}
-	if err := s.loadScripts(ctx); err != nil {
-		return err
-	}
-	_ = s.pipeline(ctx, again) // firstError sees it
-	return firstError(cmds)
-}
-
-func (s *redisStore) pipeline(ctx context.Context, cmds []redis.Cmder) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.RedisTimeout)
-	defer cancel()
-	p := s.redis.Pipeline()
-	_ = p.BatchProcess(ctx, cmds...) // only queues
-	// The error is the first command's; the others are asked one by one.
-	_, _ = p.Exec(ctx)
-	return firstError(cmds)
-}
-
-// loadScripts teaches Redis the scripts: after a restart or a failover it has
-// forgotten them.
-func (s *redisStore) loadScripts(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.RedisTimeout)
-	defer cancel()
-	for _, script := range allScripts {
-		if err := s.redis.ScriptLoad(ctx, script.source).Err(); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func unknownScript(err error) bool {
-	return err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT")
-}
-
-// firstError returns the first failure; a missing key is none.
-func firstError[C redis.Cmder](cmds []C) error {
-	for _, cmd := range cmds {
-		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
-			return err
-		}
-	}
-	return nil
+	return s.pipe.Exec(ctx, cmds...)
 }
 
 // erased returns commands as what pipelines take.

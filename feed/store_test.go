@@ -55,7 +55,7 @@ func TestEntriesAreKeptAsIntegers(t *testing.T) {
 			argv = append(argv, id.String())
 		}
 		w.raw.RPush(t.Context(), feedKey("bob"), "B1")
-		cmd := installScript.integer(t.Context(), []string{feedKey("bob"), pulledKey("bob"), editionKey("bob")}, argv...)
+		cmd := installScript.Int(t.Context(), []string{feedKey("bob"), pulledKey("bob"), editionKey("bob")}, argv...)
 		if err := p.store.writes.do(t.Context(), cmd); err != nil || cmd.Val() != 1 {
 			t.Fatalf("install = %d, %v", cmd.Val(), err)
 		}

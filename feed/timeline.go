@@ -121,7 +121,7 @@ func (s *redisStore) read(ctx context.Context, user string, cursor event.ID, cou
 	if cursor != noCursor {
 		bound = shift(cursor, disorder).String()
 	}
-	cmd := readScript.list(ctx, []string{feedKey(user), pulledKey(user), editionKey(user)}, bound, count)
+	cmd := readScript.Strings(ctx, []string{feedKey(user), pulledKey(user), editionKey(user)}, bound, count)
 	if err := s.ask(ctx, cmd); err != nil {
 		return window{}, redisfault.Of(err, "read feed of %s", user)
 	}

@@ -1,11 +1,11 @@
 package notify
 
 import (
-	"errors"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"activityfeed/internal/metric"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -32,45 +32,27 @@ const (
 func newMetrics(reg prometheus.Registerer) *metrics {
 	const prefix = "activityfeed_notify_"
 	counter := func(name, help string) prometheus.Counter {
-		return register(reg, prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help}))
+		return metric.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{Name: prefix + name, Help: help}))
 	}
 	return &metrics{
-		rows: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		rows: metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "rows_total", Help: "Rows that were new in an inbox, by type.",
 		}, []string{"type"})),
-		fanout: register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
+		fanout: metric.Register(reg, prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: prefix + "fanout_seconds", Help: "Time to notify everybody of one post.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 4, 10), // 0.5 ms to 2 min
 		})),
 		hidden: counter("hidden_total", "Recipients left out because of a block or a mute."),
-		skipped: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		skipped: metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "skipped_events_total", Help: "Events acked without effect, by reason.",
 		}, []string{"reason"})),
 		undecodable: counter("undecodable_rows_total", "Stored rows that this version cannot read, each time they were met."),
-		watchers: register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
+		watchers: metric.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: prefix + "watchers", Help: "Live streams of this process that have begun.",
 		})),
 		slow:     counter("slow_clients_total", "Live streams cut off because the client did not read."),
 		connects: counter("live_connects_total", "Connections made to Redis to hear of new rows: one, unless they break."),
 	}
-}
-
-// register registers a collector, or returns the one that is there already.
-func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
-	if reg == nil {
-		return c
-	}
-	if err := reg.Register(c); err != nil {
-		var already prometheus.AlreadyRegisteredError
-		if errors.As(err, &already) {
-			if existing, ok := already.ExistingCollector.(C); ok {
-				return existing
-			}
-		}
-		// Two different metrics of one name is a mistake in the code.
-		panic(err)
-	}
-	return c
 }
 
 // kindLabel returns "post", "mention" or "follow".

@@ -26,6 +26,7 @@ var domains = []string{"post", "graph", "seen", "feed", "analytics", "notify"}
 // not listed here fails the test, so that a new room gets its rule with its door.
 var allowed = map[string][]string{
 	"proto/activityfeed/v1": {},
+	"internal/metric":       {},
 	"internal/fault":        {},
 	"internal/redisfault":   {"internal/fault"},
 	"internal/redispipe":    {},
@@ -36,20 +37,20 @@ var allowed = map[string][]string{
 	"internal/app":          {},
 	"internal/rpc":          {"internal/fault"},
 	"internal/delivery":     {"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record"},
-	"internal/middleware":   {"internal/delivery", "internal/event", "internal/fault", "internal/record"},
+	"internal/middleware":   {"internal/delivery", "internal/event", "internal/fault", "internal/metric", "internal/record"},
 	"internal/poison":       {"internal/event", "internal/fault", "internal/record", "internal/middleware"},
 	"post":                  domain(),
 	"graph":                 domain(),
 	"seen":                  domain(),
 	"feed":                  domain(),
 	"analytics":             domain(),
-	"notify":                append(domain(), "internal/redispipe", "notify/push", "notify/device", "notify/prefs", "notify/deliver"),
+	"notify":                append(domain(), "notify/push", "notify/device", "notify/prefs", "notify/deliver"),
 	"notify/device":         {"proto/activityfeed/v1", "internal/event", "internal/redisfault", "internal/redispipe", "notify/push"},
 	"notify/prefs":          {"proto/activityfeed/v1", "internal/fault"},
 	"notify/template":       {"proto/activityfeed/v1"},
 	"notify/schedule":       {"internal/redisfault", "internal/redispipe"},
 	"notify/deliver": {
-		"proto/activityfeed/v1", "internal/delivery", "internal/event", "internal/fault", "internal/redisfault", "internal/redispipe",
+		"proto/activityfeed/v1", "internal/delivery", "internal/event", "internal/fault", "internal/metric", "internal/redisfault", "internal/redispipe",
 		"notify/device", "notify/prefs", "notify/push", "notify/schedule", "notify/template",
 	},
 	"notify/push":                  {"internal/fault"},
@@ -72,7 +73,7 @@ var allowed = map[string][]string{
 }
 
 func domain() []string {
-	return []string{"proto/activityfeed/v1", "internal/delivery", "internal/event", "internal/fault", "internal/record", "internal/middleware", "internal/redisfault"}
+	return []string{"proto/activityfeed/v1", "internal/delivery", "internal/event", "internal/fault", "internal/metric", "internal/record", "internal/middleware", "internal/redisfault", "internal/redispipe"}
 }
 
 // sender is one push provider: it knows what a message is and nothing of who sends.

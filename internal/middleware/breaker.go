@@ -11,6 +11,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"activityfeed/internal/fault"
+	"activityfeed/internal/metric"
 )
 
 // ErrBreakerOpen is inside the outage that an open breaker answers with.
@@ -55,7 +56,7 @@ func NewBreaker(cfg BreakerConfig, log *slog.Logger, reg prometheus.Registerer) 
 	if cfg.Pause <= 0 {
 		cfg.Pause = 5 * time.Second
 	}
-	state := register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	state := metric.Register(reg, prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "activityfeed_breaker_state",
 		Help: "State of a circuit breaker: 0 closed, 1 half-open, 2 open.",
 	}, []string{"name"})).WithLabelValues(cfg.Name)

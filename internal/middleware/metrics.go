@@ -1,9 +1,9 @@
 package middleware
 
 import (
-	"errors"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"activityfeed/internal/metric"
 )
 
 // metrics counts what becomes of deliveries. One set per process: the services
@@ -19,7 +19,7 @@ type metrics struct {
 
 func newMetrics(reg prometheus.Registerer, service string) metrics {
 	counter := func(name, help string) *prometheus.CounterVec {
-		return register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		return metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "activityfeed_messages_" + name + "_total", Help: help,
 		}, []string{"service", "reason"}))
 	}
@@ -35,22 +35,4 @@ func newMetrics(reg prometheus.Registerer, service string) metrics {
 
 func (m metrics) count(c *prometheus.CounterVec, reason string) {
 	c.WithLabelValues(m.service, reason).Inc()
-}
-
-// register returns the collector that reg already has under this name, or c.
-func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
-	if reg == nil {
-		return c
-	}
-	if err := reg.Register(c); err != nil {
-		var already prometheus.AlreadyRegisteredError
-		if errors.As(err, &already) {
-			if existing, ok := already.ExistingCollector.(C); ok {
-				return existing
-			}
-		}
-		// Two different metrics of one name is a mistake in the code.
-		panic(err)
-	}
-	return c
 }

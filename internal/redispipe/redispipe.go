@@ -46,8 +46,8 @@ func (p *Pipe) Exec(ctx context.Context, cmds ...redis.Cmder) error {
 	if err := p.load(ctx); err != nil {
 		return err
 	}
-	_ = p.send(ctx, again) // firstError sees it
-	return firstError(cmds)
+	_ = p.send(ctx, again) // FirstError sees it
+	return FirstError(cmds)
 }
 
 func (p *Pipe) send(ctx context.Context, cmds []redis.Cmder) error {
@@ -60,7 +60,7 @@ func (p *Pipe) send(ctx context.Context, cmds []redis.Cmder) error {
 	_ = pipeline.BatchProcess(ctx, cmds...) // only queues
 	// The error is the first command's; the others are asked one by one.
 	_, _ = pipeline.Exec(ctx)
-	return firstError(cmds)
+	return FirstError(cmds)
 }
 
 func (p *Pipe) load(ctx context.Context) error {
@@ -78,7 +78,8 @@ func unknownScript(err error) bool {
 	return err != nil && strings.HasPrefix(err.Error(), "NOSCRIPT")
 }
 
-func firstError(cmds []redis.Cmder) error {
+// FirstError returns the first failure of commands that ran; a missing key is none.
+func FirstError[C redis.Cmder](cmds []C) error {
 	for _, cmd := range cmds {
 		if err := cmd.Err(); err != nil && !errors.Is(err, redis.Nil) {
 			return err
@@ -105,6 +106,14 @@ func NewScript(source string) Script {
 func (s Script) Int(ctx context.Context, keys []string, argv ...any) *redis.IntCmd {
 	return redis.NewIntCmd(ctx, s.args(keys, argv)...)
 }
+
+// Strings returns the command that calls a script which answers a list of strings.
+func (s Script) Strings(ctx context.Context, keys []string, argv ...any) *redis.StringSliceCmd {
+	return redis.NewStringSliceCmd(ctx, s.args(keys, argv)...)
+}
+
+// Name returns what the script is called by, for commands that are made by hand.
+func (s Script) Name() string { return s.sha }
 
 // Slice returns the command that calls a script which answers a list.
 func (s Script) Slice(ctx context.Context, keys []string, argv ...any) *redis.SliceCmd {

@@ -1,11 +1,11 @@
 package deliver
 
 import (
-	"errors"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"activityfeed/internal/metric"
 	"activityfeed/notify/push"
 )
 
@@ -30,22 +30,22 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, lanes map[push.Provider]*lane) *metrics {
 	const prefix = "activityfeed_push_"
 	m := &metrics{
-		attempts: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		attempts: metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "attempts_total", Help: "Attempts to push, by provider, what follows and why.",
 		}, []string{"provider", "action", "reason"})),
-		seconds: register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		seconds: metric.Register(reg, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: prefix + "attempt_seconds", Help: "Time of one attempt to push.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 4, 8), // 1 ms to 16 s
 		}, []string{"provider"})),
-		skipped: register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+		skipped: metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "skipped_total", Help: "Pushes that were not sent, by reason.",
 		}, []string{"reason"})),
-		limited: register(reg, prometheus.NewCounter(prometheus.CounterOpts{
+		limited: metric.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{
 			Name: prefix + "limited_total", Help: "Times that a push had to wait for its person's hourly allowance.",
 		})),
 	}
 	for provider, l := range lanes {
-		register(reg, prometheus.Collector(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		metric.Register(reg, prometheus.Collector(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: prefix + "closed_scopes", Help: "Origins and providers to which this process sends nothing now: paused, or their breaker is open.",
 			ConstLabels: prometheus.Labels{"provider": string(provider)},
 		}, func() float64 { return float64(l.gate.closed()) })))
@@ -59,21 +59,3 @@ func (m *metrics) outcome(p push.Provider, o push.Outcome, took time.Duration) {
 }
 
 func (m *metrics) skip(reason string) { m.skipped.WithLabelValues(reason).Inc() }
-
-// register registers a collector, or returns the one that is there already.
-func register[C prometheus.Collector](reg prometheus.Registerer, c C) C {
-	if reg == nil {
-		return c
-	}
-	if err := reg.Register(c); err != nil {
-		var already prometheus.AlreadyRegisteredError
-		if errors.As(err, &already) {
-			if existing, ok := already.ExistingCollector.(C); ok {
-				return existing
-			}
-		}
-		// Two different metrics of one name is a mistake in the code.
-		panic(err)
-	}
-	return c
-}
