@@ -1,7 +1,6 @@
 package feed
 
 import (
-	"strconv"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -71,7 +70,7 @@ func TestEdgesAreTrueBeforeTheListIsDropped(t *testing.T) {
 func TestBodyCache(t *testing.T) {
 	t.Parallel()
 	body := func(n int) post {
-		return post{id: 1_573_971_296_256_004_096, body: "b" + strconv.Itoa(n), photo: &pb.Photo{}}
+		return post{id: 1_573_971_296_256_004_096, size: n, photo: &pb.Photo{}}
 	}
 	news := func(c *bodyCache, items ...redis.XMessage) {
 		cmd := redis.NewXStreamSliceCmd(t.Context())

@@ -23,13 +23,15 @@ const bodyPrefix = "P"
 type post struct {
 	id     event.ID
 	author string
-	body   string // the marshaled pb.Photo
+	body   string // the marshaled pb.Photo, until it is decoded
 	// photo is the body as readers get it. It is shared: nobody may change it.
 	photo *pb.Photo
+	// size is that of the body.
+	size int
 }
 
-// weight is what a post takes in memory, in bytes.
-func (p post) weight() int { return bodyWeight + 2*len(p.body) }
+// weight is about what a decoded post takes in memory, in bytes.
+func (p post) weight() int { return bodyWeight + p.size }
 
 func encodePost(photo *pb.Photo) ([]byte, error) {
 	value := make([]byte, 0, len(bodyPrefix)+len(photo.GetAuthorId())+1+proto.Size(photo))
@@ -43,7 +45,7 @@ func encodePost(photo *pb.Photo) ([]byte, error) {
 func parsePost(id event.ID, value string) (post, bool) {
 	rest, body := strings.CutPrefix(value, bodyPrefix)
 	author, bytes, ok := strings.Cut(rest, ",")
-	return post{id: id, author: author, body: bytes}, body && ok
+	return post{id: id, author: author, body: bytes, size: len(bytes)}, body && ok
 }
 
 // decoded returns the post with its photo.
@@ -52,6 +54,8 @@ func (p post) decoded() (post, error) {
 	if err := proto.Unmarshal([]byte(p.body), p.photo); err != nil {
 		return post{}, fmt.Errorf("body of post %s: %w", p.id, err)
 	}
+	// What is left would keep the whole value in memory.
+	p.author, p.body = p.photo.GetAuthorId(), ""
 	return p, nil
 }
 

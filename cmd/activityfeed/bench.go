@@ -18,7 +18,7 @@ type benchCmd struct {
 	Fanout     benchFanoutCmd     `cmd:"" help:"Deliveries a second from the log to the feeds, beside redis-benchmark and beside ZADD."`
 	Read       benchReadCmd       `cmd:"" help:"Pages of a warm home feed a second, beside a bare gRPC method."`
 	Visible    benchVisibleCmd    `cmd:"" help:"Time from a post to a follower's feed at half load, beside the broker alone."`
-	Scale      benchScaleCmd      `cmd:"" help:"Cost of a delivery among many users, beside that among few. Needs 12 GB."`
+	Scale      benchScaleCmd      `cmd:"" help:"Cost of a delivery among many users, beside that among few. The feeds of the many take 9 GB."`
 	Subscriber benchSubscriberCmd `cmd:"" help:"Messages a second with handlers of 1 ms, beside watermill-kafka."`
 	Push       benchPushCmd       `cmd:"" help:"Web Push messages a second to a local push service, beside a bare HTTP/2 client."`
 	Analytics  benchAnalyticsCmd  `cmd:"" help:"Rows a second from the log to ClickHouse, beside clickhouse-go alone."`

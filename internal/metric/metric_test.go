@@ -26,5 +26,5 @@ func TestRegister(t *testing.T) {
 			t.Error("two different metrics of one name passed")
 		}
 	}()
-	metric.Register(reg, prometheus.NewGauge(prometheus.GaugeOpts{Name: "things_total", Help: "Things."}))
+	metric.Register(reg, prometheus.NewCounter(prometheus.CounterOpts{Name: "things_total", Help: "Other things."}))
 }
