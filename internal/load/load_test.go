@@ -94,15 +94,14 @@ func TestRunOutlastsARestart(t *testing.T) {
 	t.Parallel()
 	f := newFakeServer(t)
 	killed := make(chan struct{})
+	dead := false
 	f.fate = func(proto.Message) fate {
-		if len(f.facts) == 500 {
-			select {
-			case <-killed:
-			default:
-				close(killed)
-			}
+		if dead || len(f.facts) < 500 {
+			return answer
 		}
-		return answer
+		dead = true
+		close(killed)
+		return dieAfter
 	}
 	restarted := make(chan struct{})
 	go func() {
@@ -226,6 +225,7 @@ const (
 	answer fate = iota
 	failBefore
 	failAfter
+	dieAfter // kept, but the answer dies with the server: the test has to stop it
 	refuse
 )
 
@@ -289,7 +289,7 @@ func (f *fakeServer) clients(t *testing.T) Clients {
 }
 
 // accept lets fate decide and keeps the fact of a command.
-func (f *fakeServer) accept(req proto.Message, do func()) error {
+func (f *fakeServer) accept(ctx context.Context, req proto.Message, do func()) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	switch f.fate(req) {
@@ -300,19 +300,25 @@ func (f *fakeServer) accept(req proto.Message, do func()) error {
 	case failAfter:
 		do()
 		return status.Error(codes.Unavailable, "after")
+	case dieAfter:
+		do()
+		f.mu.Unlock()
+		<-ctx.Done()
+		f.mu.Lock()
+		return ctx.Err()
 	default:
 		do()
 		return nil
 	}
 }
 
-func (f *fakeServer) fact(req proto.Message) error {
-	return f.accept(req, func() { f.facts = append(f.facts, proto.Clone(req)) })
+func (f *fakeServer) fact(ctx context.Context, req proto.Message) error {
+	return f.accept(ctx, req, func() { f.facts = append(f.facts, proto.Clone(req)) })
 }
 
-func (f *fakeServer) PostPhoto(_ context.Context, req *pb.PostPhotoRequest) (*pb.PostPhotoResponse, error) {
+func (f *fakeServer) PostPhoto(ctx context.Context, req *pb.PostPhotoRequest) (*pb.PostPhotoResponse, error) {
 	resp := &pb.PostPhotoResponse{}
-	return resp, f.accept(req, func() {
+	return resp, f.accept(ctx, req, func() {
 		if resp.Photo = f.photos[req.GetIdempotencyKey()]; resp.GetPhoto() != nil {
 			return
 		}
@@ -322,32 +328,32 @@ func (f *fakeServer) PostPhoto(_ context.Context, req *pb.PostPhotoRequest) (*pb
 	})
 }
 
-func (f *fakeServer) DeletePhoto(_ context.Context, req *pb.DeletePhotoRequest) (*pb.DeletePhotoResponse, error) {
-	return &pb.DeletePhotoResponse{}, f.fact(req)
+func (f *fakeServer) DeletePhoto(ctx context.Context, req *pb.DeletePhotoRequest) (*pb.DeletePhotoResponse, error) {
+	return &pb.DeletePhotoResponse{}, f.fact(ctx, req)
 }
 
-func (f *fakeServer) Follow(_ context.Context, req *pb.FollowRequest) (*pb.FollowResponse, error) {
-	return &pb.FollowResponse{}, f.fact(req)
+func (f *fakeServer) Follow(ctx context.Context, req *pb.FollowRequest) (*pb.FollowResponse, error) {
+	return &pb.FollowResponse{}, f.fact(ctx, req)
 }
 
-func (f *fakeServer) Unfollow(_ context.Context, req *pb.UnfollowRequest) (*pb.UnfollowResponse, error) {
-	return &pb.UnfollowResponse{}, f.fact(req)
+func (f *fakeServer) Unfollow(ctx context.Context, req *pb.UnfollowRequest) (*pb.UnfollowResponse, error) {
+	return &pb.UnfollowResponse{}, f.fact(ctx, req)
 }
 
-func (f *fakeServer) Block(_ context.Context, req *pb.BlockRequest) (*pb.BlockResponse, error) {
-	return &pb.BlockResponse{}, f.fact(req)
+func (f *fakeServer) Block(ctx context.Context, req *pb.BlockRequest) (*pb.BlockResponse, error) {
+	return &pb.BlockResponse{}, f.fact(ctx, req)
 }
 
-func (f *fakeServer) Unblock(_ context.Context, req *pb.UnblockRequest) (*pb.UnblockResponse, error) {
-	return &pb.UnblockResponse{}, f.fact(req)
+func (f *fakeServer) Unblock(ctx context.Context, req *pb.UnblockRequest) (*pb.UnblockResponse, error) {
+	return &pb.UnblockResponse{}, f.fact(ctx, req)
 }
 
-func (f *fakeServer) Mute(_ context.Context, req *pb.MuteRequest) (*pb.MuteResponse, error) {
-	return &pb.MuteResponse{}, f.fact(req)
+func (f *fakeServer) Mute(ctx context.Context, req *pb.MuteRequest) (*pb.MuteResponse, error) {
+	return &pb.MuteResponse{}, f.fact(ctx, req)
 }
 
-func (f *fakeServer) Unmute(_ context.Context, req *pb.UnmuteRequest) (*pb.UnmuteResponse, error) {
-	return &pb.UnmuteResponse{}, f.fact(req)
+func (f *fakeServer) Unmute(ctx context.Context, req *pb.UnmuteRequest) (*pb.UnmuteResponse, error) {
+	return &pb.UnmuteResponse{}, f.fact(ctx, req)
 }
 
 func (f *fakeServer) GetHomeFeed(context.Context, *pb.GetHomeFeedRequest) (*pb.GetHomeFeedResponse, error) {
