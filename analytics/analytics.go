@@ -90,6 +90,10 @@ func New(cfg Config, deps Deps) (*Analytics, error) {
 		batchPoison:  newPoison(cfg, true, deps),
 		singlePoison: newPoison(cfg, false, deps),
 	}
+	newBlock := newRows
+	if cfg.OmitPosts {
+		newBlock = newBareRows
+	}
 	to := targetOf(cfg)
 	a.schema = &schema{conn: conn, others: others, target: to, ttl: cfg.TTL, timeout: cfg.SchemaTimeout, files: files, log: deps.Log}
 	a.sink = &sink{
@@ -99,7 +103,7 @@ func New(cfg Config, deps Deps) (*Analytics, error) {
 		metrics:     newMetrics(deps.Metrics, deps.Now),
 		now:         deps.Now,
 		maxAttempts: cfg.MaxAttempts,
-		newBlock:    newRows,
+		newBlock:    newBlock,
 		slots:       make(chan struct{}, slots()),
 		// As many records may be undecodable as are good. A few may be refused by
 		// ClickHouse: 2 % of the others, or one in five minutes, as in internal/middleware.

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"activityfeed/internal/event"
@@ -76,7 +77,8 @@ func BenchmarkRowsByDriver(b *testing.B) {
 }
 
 func (tt *testTable) insertPlainly(ctx context.Context, r *rows) error {
-	batch, err := tt.conn.PrepareBatch(ctx, "INSERT INTO "+tt.cfg.Database+".events ("+insertColumns+")")
+	batch, err := tt.conn.PrepareBatch(clickhouse.Context(ctx, clickhouse.WithSettings(insertSettings(""))),
+		"INSERT INTO "+tt.cfg.Database+".events ("+insertColumns+")")
 	if err != nil {
 		return err
 	}
@@ -85,6 +87,7 @@ func (tt *testTable) insertPlainly(ctx context.Context, r *rows) error {
 		if err := batch.Append(
 			r.eventID[i], r.eventType[i], r.eventTime[i], r.authorID[i], r.actorID[i], r.targetID[i], r.postID[i], r.mediaCount[i],
 			r.captionLength[i], r.mentions[i], r.level[i], r.source[i], r.logTopic[i], r.logPartition[i], r.logOffset[i],
+			r.logID[i], r.original[i],
 		); err != nil {
 			return err
 		}

@@ -107,6 +107,8 @@ func insertSettings(token string) clickhouse.Settings {
 		// A rebuild from the log spans years of months; a batch bounds it anyway.
 		"max_partitions_per_insert_block": 0,
 		"insert_deduplicate":              0,
+		// What SELECT * need not show (schema/0004_originals.sql).
+		"insert_allow_materialized_columns": 1,
 	}
 	if token != "" {
 		settings["insert_deduplicate"] = 1

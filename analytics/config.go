@@ -41,6 +41,11 @@ type Config struct {
 	// TTL is how long an event is kept after its time, to the second. Zero: forever.
 	TTL time.Duration `default:"0s" help:"How long events are kept in ClickHouse; 0 means forever."`
 
+	// OmitPosts keeps what people wrote and showed out of ClickHouse: captions and
+	// addresses of pictures. Zero: each post is kept as the log has it, beside its
+	// columns, and feeds can be made anew from it when the log is gone.
+	OmitPosts bool `help:"Do not keep captions and media of posts in ClickHouse; feeds cannot be rebuilt from it then."`
+
 	// DialTimeout bounds connecting, and waiting for a free connection. Zero: 5s.
 	DialTimeout time.Duration `default:"5s" help:"How long to wait for a connection to ClickHouse."`
 	// Gather is how long a small batch waits for others to share an insert with.

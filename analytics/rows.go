@@ -20,7 +20,7 @@ import (
 // insertColumns are the columns of `events` in the order of rows.appendTo. The
 // rest has defaults.
 const insertColumns = "event_id, event_type, event_time, author_id, actor_id, target_id, post_id, media_count, " +
-	"caption_length, mentions, notification_level, source, log_topic, log_partition, log_offset"
+	"caption_length, mentions, notification_level, source, log_topic, log_partition, log_offset, log_id, original"
 
 // Event times outside the life of our ids (internal/event: 41 bits of
 // milliseconds from 2015) are impossible, and some of them overflow DateTime64.
@@ -48,7 +48,11 @@ type rows struct {
 	logTopic      []string
 	logPartition  []int32
 	logOffset     []int64
+	logID         []string
+	original      []string
 
+	// omitPosts is Config.OmitPosts.
+	omitPosts bool
 	// records are where the rows came from, for poison. They alias the payload.
 	records []record.Record
 	// known are types and sources, the same few in every batch.
@@ -60,6 +64,14 @@ var rowsPool = sync.Pool{New: func() any { return new(rows) }}
 
 func newRows() block {
 	r, _ := rowsPool.Get().(*rows)
+	r.omitPosts = false
+	return r
+}
+
+// newBareRows is newRows for Config.OmitPosts.
+func newBareRows() block {
+	r, _ := rowsPool.Get().(*rows)
+	r.omitPosts = true
 	return r
 }
 
@@ -75,6 +87,7 @@ func (r *rows) grow(n int) {
 	r.postID, r.mediaCount, r.captionLength = slices.Grow(r.postID, n), slices.Grow(r.mediaCount, n), slices.Grow(r.captionLength, n)
 	r.mentions, r.level, r.source = slices.Grow(r.mentions, n), slices.Grow(r.level, n), slices.Grow(r.source, n)
 	r.logTopic, r.logPartition, r.logOffset = slices.Grow(r.logTopic, n), slices.Grow(r.logPartition, n), slices.Grow(r.logOffset, n)
+	r.logID, r.original = slices.Grow(r.logID, n), slices.Grow(r.original, n)
 	r.records = slices.Grow(r.records, n)
 }
 
@@ -109,6 +122,8 @@ func (r *rows) release() {
 	clear(r.mentions)
 	clear(r.source)
 	clear(r.logTopic)
+	clear(r.logID)
+	clear(r.original)
 	clear(r.records)
 	*r = rows{
 		eventID:       r.eventID[:0],
@@ -126,6 +141,8 @@ func (r *rows) release() {
 		logTopic:      r.logTopic[:0],
 		logPartition:  r.logPartition[:0],
 		logOffset:     r.logOffset[:0],
+		logID:         r.logID[:0],
+		original:      r.original[:0],
 		records:       r.records[:0],
 		known:         r.known,
 	}
@@ -140,6 +157,8 @@ type row struct {
 	captionLength         int
 	mentions              []string
 	level                 string
+	// whole says that the columns are not all there is to it.
+	whole bool
 }
 
 // add appends the row of an event. An error means that the event can never be a
@@ -174,6 +193,12 @@ func (r *rows) add(e event.Event, rec record.Record, origin record.Origin) error
 	r.logTopic = append(r.logTopic, origin.Topic)
 	r.logPartition = append(r.logPartition, origin.Partition)
 	r.logOffset = append(r.logOffset, rec.Offset)
+	r.logID = append(r.logID, origin.TopicID)
+	original := ""
+	if row.whole && !r.omitPosts {
+		original = string(rec.Value)
+	}
+	r.original = append(r.original, original)
 	r.records = append(r.records, rec)
 	return nil
 }
@@ -186,7 +211,7 @@ func rowOf(e event.Event) (row, error) {
 		p := d.GetPhoto()
 		return row{
 			author: p.GetAuthorId(), actor: p.GetAuthorId(), post: p.GetPostId(), media: len(p.GetMedia()),
-			captionLength: utf8.RuneCountInString(p.GetCaption()), mentions: p.GetMentions(),
+			captionLength: utf8.RuneCountInString(p.GetCaption()), mentions: p.GetMentions(), whole: true,
 		}, nil
 	case *pb.PhotoDeleted:
 		return row{author: d.GetAuthorId(), actor: d.GetAuthorId(), post: d.GetPostId()}, nil
@@ -240,6 +265,8 @@ func (r *rows) appendTo(batch driver.Batch, from, to int) error {
 		r.logTopic[from:to],
 		r.logPartition[from:to],
 		r.logOffset[from:to],
+		r.logID[from:to],
+		r.original[from:to],
 	} {
 		if column == nil {
 			continue

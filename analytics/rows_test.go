@@ -1,6 +1,7 @@
 package analytics
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/testing/protocmp"
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/record"
@@ -25,7 +27,7 @@ func TestRowOf(t *testing.T) {
 			&pb.PhotoPosted{Photo: &pb.Photo{
 				PostId: post, AuthorId: "ann", Media: []*pb.Media{{}, {}}, Caption: "Grüße 🌊", Mentions: []string{"bob", "cy"},
 			}},
-			row{author: "ann", actor: "ann", post: post, media: 2, captionLength: 7, mentions: []string{"bob", "cy"}},
+			row{author: "ann", actor: "ann", post: post, media: 2, captionLength: 7, mentions: []string{"bob", "cy"}, whole: true},
 		},
 		{&pb.PhotoDeleted{AuthorId: "ann", PostId: post}, row{author: "ann", actor: "ann", post: post}},
 		{
@@ -49,11 +51,57 @@ func TestRowOf(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got, cmp.AllowUnexported(row{})); diff != "" {
 				t.Errorf("rowOf (-want +got):\n%s", diff)
 			}
+			back, err := eventOf(storedOf(t, event.Event{ID: 7, Time: day, Source: "s", Data: tt.data}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(event.Event{ID: 7, Time: day, Source: "s", Data: tt.data}, back, protocmp.Transform()); diff != "" {
+				t.Errorf("eventOf (-want +got):\n%s", diff)
+			}
 		})
 	}
 }
 
-// Whoever adds a fact to event.proto gives it a row here.
+// storedOf is how an event is read back from the table.
+func storedOf(t *testing.T, e event.Event) stored {
+	t.Helper()
+	row, err := rowOf(e)
+	if err != nil {
+		t.Fatal(err)
+	}
+	post, err := number("post_id", row.post)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := stored{
+		id: uint64(e.ID), kind: e.Type(), time: e.Time, author: row.author, actor: row.actor, target: row.target,
+		post: post, level: row.level, source: e.Source,
+	}
+	if row.whole {
+		if s.original, err = proto.Marshal(e.Data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+func TestEventOfWhatIsNotThere(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		row  stored
+		want error
+	}{
+		{"a post from before posts were kept", stored{kind: "PhotoPosted"}, errNoOriginal},
+		{"of a newer version", stored{kind: "CommentWritten"}, event.ErrUnknownType},
+	} {
+		if _, err := eventOf(tt.row); !errors.Is(err, tt.want) {
+			t.Errorf("%s: eventOf = %v, want %v", tt.name, err, tt.want)
+		}
+	}
+}
+
+// Whoever adds a fact to event.proto gives it a row here, and a way back.
 func TestEveryEventHasARow(t *testing.T) {
 	t.Parallel()
 	messages := pb.File_activityfeed_v1_event_proto.Messages()
@@ -62,7 +110,11 @@ func TestEveryEventHasARow(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := rowOf(event.Event{Data: kind.New().Interface()}); err != nil {
+		data := kind.New().Interface()
+		if _, err := rowOf(event.Event{Data: data}); err != nil {
+			t.Error(err)
+		}
+		if _, err := eventOf(stored{kind: event.Event{Data: data}.Type(), original: []byte{10, 0}}); err != nil {
 			t.Error(err)
 		}
 	}

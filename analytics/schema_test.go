@@ -128,7 +128,7 @@ func TestSchemaByManyStarters(t *testing.T) {
 	if err := errors.Join(errs...); err != nil {
 		t.Fatalf("apply by %d starters: %v", starters, err)
 	}
-	want := []string{"1 0001_events.sql 1", "2 0002_views.sql 1", "3 0003_deliveries.sql 1"}
+	want := []string{"1 0001_events.sql 1", "2 0002_views.sql 1", "3 0003_deliveries.sql 1", "4 0004_originals.sql 1"}
 	got := table.lines("SELECT version, name, uniqExact(checksum) FROM {db}.schema_migrations GROUP BY version, name ORDER BY version")
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("recorded files (-want +got):\n%s", diff)
@@ -151,8 +151,8 @@ func TestSchemaAfterADeathInTheMiddle(t *testing.T) {
 	if err := newSchema(t, table.cfg, table.conn).apply(t.Context()); err != nil {
 		t.Fatalf("apply again: %v", err)
 	}
-	if got := table.count("SELECT count() FROM {db}.schema_migrations FINAL"); got != 3 {
-		t.Errorf("%d files recorded, want 3", got)
+	if got := table.count("SELECT count() FROM {db}.schema_migrations FINAL"); got != 4 {
+		t.Errorf("%d files recorded, want 4", got)
 	}
 	if got := table.count("SELECT count() FROM {db}.top_authors"); got != 0 {
 		t.Errorf("top_authors has %d rows, want 0", got)

@@ -50,6 +50,7 @@ func TestTwoShards(t *testing.T) {
 			{"SELECT sum(posts) FROM {db}.top_authors", []string{"1000"}},
 			{"SELECT uniqExact(event_id), count() FROM {db}.events", []string{"1003 1003"}},
 			{"SELECT author_id, sum(gained), max(followers) FROM {db}.follower_growth GROUP BY author_id", []string{"ann 2 2"}},
+			{"SELECT countIf(original != ''), countIf(log_id = ''), uniqExact(log_id) FROM {db}.events", []string{"1000 0 1"}},
 			{"SELECT sum(posts) FROM {db}.feed_freshness", []string{"0"}},
 			{"SELECT max(people) FROM {db}.retention", []string{"42"}},
 		} {

@@ -2,9 +2,11 @@ package analytics
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
@@ -35,6 +38,14 @@ func TestBatchBecomesRows(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
+	original, err := proto.Marshal(photo(1, "ann").Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantKept := []string{"topic-id " + strings.ToUpper(hex.EncodeToString(original)), "topic-id "}
+	if diff := cmp.Diff(wantKept, table.lines("SELECT log_id, hex(original) FROM {db}.events ORDER BY event_id")); diff != "" {
+		t.Errorf("what is kept to make feeds anew (-want +got):\n%s", diff)
+	}
 	ids := table.lines("SELECT event_id, post_id FROM {db}.events ORDER BY event_id")
 	wantIDs := []string{
 		fmt.Sprintf("%s %s", photo(1, "ann").ID, photo(1, "ann").ID-1),
@@ -45,6 +56,19 @@ func TestBatchBecomesRows(t *testing.T) {
 	}
 	if len(poison.got) > 0 {
 		t.Errorf("poison: %v", poison.got)
+	}
+}
+
+func TestPostsAreNotKeptIfTheyShallNotBe(t *testing.T) {
+	t.Parallel()
+	table := newTable(t)
+	s, _ := newSink(t, table.store())
+	s.newBlock = newBareRows
+	if err := s.handleBatch(batchOf(t, 1, recordsOf(t, 0, photo(1, "ann"))...)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"5 0"}, table.lines("SELECT caption_length, length(original) FROM {db}.events")); diff != "" {
+		t.Errorf("the row (-want +got):\n%s", diff)
 	}
 }
 

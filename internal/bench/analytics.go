@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/ThreeDotsLabs/watermill/message"
 	"golang.org/x/sync/errgroup"
@@ -236,6 +237,8 @@ func (b *analyticsBench) driver(ctx context.Context, round int, fill func(*analy
 	group.SetLimit(analyticsWriters)
 	for _, rows := range b.rows {
 		group.Go(func() error {
+			// As the sink does, for the columns that SELECT * leaves out.
+			groupCtx := clickhouse.Context(groupCtx, clickhouse.WithSettings(clickhouse.Settings{"insert_allow_materialized_columns": 1}))
 			batch, err := b.conn.PrepareBatch(groupCtx, "INSERT INTO "+database+".events ("+analyticsColumns+")")
 			if err != nil {
 				return err
