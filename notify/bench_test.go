@@ -10,7 +10,7 @@ func BenchmarkFanout(b *testing.B) {
 	const fans, rows = 10_000, 20
 	w := newWorld(b, realRedis(b), Config{InboxRows: rows})
 	for i := range fans {
-		if _, err := w.service.store.follow(b.Context(), fmt.Sprintf("fan%05d", i), "ann", w.event(nil).ID, true); err != nil {
+		if _, err := w.service.store.follow(b.Context(), fmt.Sprintf("fan%05d", i), "ann", w.event(nil).ID, followAll, false); err != nil {
 			b.Fatal(err)
 		}
 	}

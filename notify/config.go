@@ -25,8 +25,8 @@ type Config struct {
 	// Default 30 days.
 	Retention time.Duration `default:"720h" help:"How long a notification is shown."`
 	// TombstoneTTL is how long the end of a follow, a block or a mute is
-	// remembered: longer than anything older may still be on its way. Default 30
-	// days.
+	// remembered: longer than anything older may still be on its way. It is at least
+	// Retention, so that who follows again is told of once. Default 30 days.
 	TombstoneTTL time.Duration `default:"720h" help:"How long ended follows, blocks and mutes are remembered against late events."`
 
 	// RedisTimeout bounds every call to Redis. Default 3 s.

@@ -4,11 +4,14 @@ import (
 	"context"
 	"iter"
 	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/redisfault"
+	"activityfeed/notify/device"
+	pb "activityfeed/proto/activityfeed/v1"
 )
 
 // link returns the command that sets or ends an edge, seen from one user.
@@ -17,26 +20,43 @@ func (s *store) link(ctx context.Context, r relation, user, other string, id eve
 	if on {
 		set = "1"
 	}
-	overrules := event.FirstID(id.Time().Add(clockSkew))
-	forget := event.FirstID(s.now().Add(-s.cfg.TombstoneTTL))
 	return linkScript.Int(ctx, []string{r.key(user), r.endedKey(user)},
-		other, id.String(), overrules.String(), set, s.cfg.TombstoneTTL.Milliseconds(), forget.String())
+		other, id.String(), overrules(id), set, s.remember().Milliseconds(), s.forget())
 }
 
-// follow notes that follower follows followee, and whether they want every post.
-// began says that this event began the follow, also when it comes again.
-func (s *store) follow(ctx context.Context, follower, followee string, id event.ID, everyPost bool) (began bool, err error) {
-	follow := s.link(ctx, followers, followee, follower, id, true)
-	err = s.exec(ctx, []redis.Cmder{follow, s.link(ctx, subscribers, followee, follower, id, everyPost)})
-	return follow.Val() == 1, redisfault.Of(err, "note that %s follows %s", follower, followee)
-}
+// overrules is the newest version of an edge that a fact may overrule.
+func overrules(id event.ID) string { return event.FirstID(id.Time().Add(clockSkew)).String() }
 
-func (s *store) unfollow(ctx context.Context, follower, followee string, id event.ID) error {
-	err := s.exec(ctx, []redis.Cmder{
-		s.link(ctx, followers, followee, follower, id, false),
-		s.link(ctx, subscribers, followee, follower, id, false),
-	})
-	return redisfault.Of(err, "note that %s unfollowed %s", follower, followee)
+// remember is how long the end of an edge is remembered: also for as long as the
+// row of its beginning is shown, so that who follows again is known for it.
+func (s *store) remember() time.Duration { return max(s.cfg.TombstoneTTL, s.cfg.Retention) }
+
+func (s *store) forget() string { return event.FirstID(s.now().Add(-s.remember())).String() }
+
+// The levels of follow as its script knows them.
+const (
+	followAll  = "all"
+	followNone = "none"
+	followEnds = ""
+)
+
+// follow notes that follower follows followee, and which level they chose, or that
+// they do not any more. With told, a new follower is put into the inbox of the
+// followee.
+func (s *store) follow(ctx context.Context, follower, followee string, id event.ID, level string, told bool) (inserted, error) {
+	stored := ""
+	if told && follower != followee {
+		stored = row{id: id, kind: pb.NotificationType_NOTIFICATION_TYPE_FOLLOW, actor: follower}.encode()
+	}
+	keys := []string{
+		followers.key(followee), followers.endedKey(followee), subscribers.key(followee),
+		blocks.key(followee), blockedBy.key(followee), mutes.key(followee),
+		inboxKey(followee), watchedKey(followee), personKey(followee), device.Key(followee),
+	}
+	cmd := followScript.Int(ctx, keys, follower, id.String(), overrules(id), level, s.remember().Milliseconds(), s.forget(),
+		stored, s.cfg.InboxRows, s.cfg.Retention.Milliseconds(), packed(s.horizon()))
+	err := s.exec(ctx, []redis.Cmder{cmd})
+	return inserted(cmd.Val()), redisfault.Of(err, "note whether %s follows %s", follower, followee)
 }
 
 // block notes a block, or that it was lifted, on both sides.

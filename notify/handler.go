@@ -60,7 +60,8 @@ func (h *handler) handle(msg *message.Message) error {
 	case *pb.UserFollowed:
 		return h.userFollowed(ctx, e.ID, d)
 	case *pb.UserUnfollowed:
-		return h.store.unfollow(ctx, d.GetFollowerId(), d.GetFolloweeId(), e.ID)
+		_, err := h.store.follow(ctx, d.GetFollowerId(), d.GetFolloweeId(), e.ID, followEnds, false)
+		return err
 	case *pb.UserBlocked:
 		return h.store.block(ctx, d.GetActorId(), d.GetTargetId(), e.ID, true)
 	case *pb.UserUnblocked:
@@ -133,22 +134,33 @@ func (h *handler) photoDeleted(ctx context.Context, d *pb.PhotoDeleted) error {
 }
 
 // userFollowed tells the followee of a new follower, and not of a change of level.
+// Who follows, unfollows and follows again is one follower: one row.
 func (h *handler) userFollowed(ctx context.Context, id event.ID, d *pb.UserFollowed) error {
-	everyPost := h.everyPost
+	level := followNone
 	switch d.GetNotificationLevel() {
 	case pb.NotificationLevel_NOTIFICATION_LEVEL_ALL:
-		everyPost = true
+		level = followAll
 	case pb.NotificationLevel_NOTIFICATION_LEVEL_NONE:
-		everyPost = false
 	default:
-	}
-	began, err := h.store.follow(ctx, d.GetFollowerId(), d.GetFolloweeId(), id, everyPost)
-	if err != nil || !began || h.expired(id) {
-		return err
+		if h.everyPost {
+			level = followAll
+		}
 	}
 	r := row{id: id, kind: pb.NotificationType_NOTIFICATION_TYPE_FOLLOW, actor: d.GetFollowerId()}
-	_, err = h.tell(ctx, r, []string{d.GetFolloweeId()}, true)
-	return err
+	told, err := h.store.follow(ctx, d.GetFollowerId(), d.GetFolloweeId(), id, level, !h.expired(id))
+	if err != nil {
+		return err
+	}
+	if told.hidden() {
+		h.metrics.hidden.Inc()
+	}
+	if told.added() {
+		h.metrics.rows.WithLabelValues(kindLabel(r.kind)).Inc()
+	}
+	if !told.reachable() {
+		return nil
+	}
+	return h.pushRow(ctx, r, []string{d.GetFolloweeId()})
 }
 
 // tell adds a row to the inboxes of users, except the actor's own and those of
@@ -164,14 +176,16 @@ func (h *handler) tell(ctx context.Context, r row, users []string, hiding bool) 
 		h.metrics.hidden.Add(float64(len(users) - len(told)))
 		users = told
 	}
-	// Who follows, unfollows and follows again is one follower: one row.
-	once := r.kind == pb.NotificationType_NOTIFICATION_TYPE_FOLLOW
-	added, reachable, err := h.store.insert(ctx, r, users, once)
+	added, reachable, err := h.store.insert(ctx, r, users)
 	h.metrics.rows.WithLabelValues(kindLabel(r.kind)).Add(float64(added))
 	if err != nil || len(reachable) == 0 {
 		return added, err
 	}
-	return added, h.pushes.Tell(ctx, deliver.Row{ID: r.id, Kind: r.kind, Actor: r.actor, Post: r.post}, reachable)
+	return added, h.pushRow(ctx, r, reachable)
+}
+
+func (h *handler) pushRow(ctx context.Context, r row, users []string) error {
+	return h.pushes.Tell(ctx, deliver.Row{ID: r.id, Kind: r.kind, Actor: r.actor, Post: r.post}, users)
 }
 
 // expired says, and counts, that an event is too old to be told: a rebuild from a

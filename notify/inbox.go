@@ -13,21 +13,28 @@ import (
 	"activityfeed/notify/device"
 )
 
+// inserted is what the scripts answer about one row.
+type inserted int
+
+// added says that the row is new.
+func (i inserted) added() bool { return i&1 != 0 }
+
+// reachable says that the row is there, new or not, and its owner has devices.
+func (i inserted) reachable() bool { return i&2 != 0 }
+
+// hidden says that a follower is not told of, because of a block or a mute.
+func (i inserted) hidden() bool { return i&4 != 0 }
+
 // insert adds a row to the inboxes of users, a pipeline at a time. It returns to how
 // many of them it was new, and those who have it now, new or not, and have devices
-// to be told on. A row that is there stays as it is, read or unread. With once, it
-// is not added where the inbox tells the same of the same actor.
-func (s *store) insert(ctx context.Context, r row, users []string, once bool) (added int, reachable []string, err error) {
-	except := ""
-	if once {
-		except = string(appendID(nil, s.horizon()))
-	}
+// to be told on. A row that is there stays as it is, read or unread.
+func (s *store) insert(ctx context.Context, r row, users []string) (added int, reachable []string, err error) {
 	stored := r.encode()
 	for chunk := range slices.Chunk(users, s.cfg.PipelineSize) {
 		cmds := make([]redis.Cmder, len(chunk))
 		for i, user := range chunk {
 			cmds[i] = insertScript.Int(ctx, []string{inboxKey(user), watchedKey(user), personKey(user), device.Key(user)},
-				stored, s.cfg.InboxRows, s.cfg.Retention.Milliseconds(), except)
+				stored, s.cfg.InboxRows, s.cfg.Retention.Milliseconds())
 		}
 		if err := s.inserting.Acquire(ctx, int64(len(chunk))); err != nil {
 			return added, nil, fmt.Errorf("notify %d users: %w", len(chunk), err)
@@ -35,9 +42,11 @@ func (s *store) insert(ctx context.Context, r row, users []string, once bool) (a
 		err := s.exec(ctx, cmds)
 		s.inserting.Release(int64(len(chunk)))
 		for i, cmd := range cmds {
-			answer := cmd.(*redis.IntCmd).Val() //nolint:forcetypeassert // made above
-			added += int(answer & 1)
-			if answer >= 2 {
+			answer := inserted(cmd.(*redis.IntCmd).Val()) //nolint:forcetypeassert // made above
+			if answer.added() {
+				added++
+			}
+			if answer.reachable() {
 				reachable = append(reachable, chunk[i])
 			}
 		}

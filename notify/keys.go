@@ -7,7 +7,7 @@ import "strings"
 // ever touches two tags. User ids hold no braces, see event.proto.
 
 // inboxKey is the LIST of a user's rows, newest id first, see row.go and
-// lua/insert.lua. It expires when nothing was added for Retention.
+// lua/rows.lua. It expires when nothing was added for Retention.
 func inboxKey(user string) string { return "notify:inbox:{" + user + "}" }
 
 // watchedKey marks for a while that somebody may be watching the inbox. The
@@ -26,7 +26,7 @@ func personKey(user string) string { return "notify:person:{" + user + "}" }
 func deletedKey(author string) string { return "notify:deleted:{" + author + "}" }
 
 // relation is a directed edge between two users, seen from one of them: a HASH of
-// the other users to what lua/link.lua knows of the edge, and a HASH of those to
+// the other users to what lua/edge.lua knows of the edge, and a HASH of those to
 // whom the edge ended lately. A small hash is four times smaller than a set.
 type relation string
 

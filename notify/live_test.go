@@ -389,7 +389,7 @@ func TestSlowClientIsCutOff(t *testing.T) {
 	long := strings.Repeat("a", 64)
 	for range rows {
 		id := s.event(nil).ID
-		if _, _, err := s.service.store.insert(t.Context(), row{id: id, kind: mention, actor: long, post: id}, []string{"bob"}, false); err != nil {
+		if _, _, err := s.service.store.insert(t.Context(), row{id: id, kind: mention, actor: long, post: id}, []string{"bob"}); err != nil {
 			t.Fatal(err)
 		}
 	}

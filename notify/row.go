@@ -34,7 +34,7 @@ type row struct {
 //	the rest actor
 //
 // That is about 20 bytes, and 27 in the memory of Redis; the same row as a member
-// of a sorted set takes 132. lua/insert.lua and lua/mark.lua know the first ten
+// of a sorted set takes 132. lua/rows.lua and lua/mark.lua know the first ten
 // bytes and what flagLate inserts.
 const (
 	flagRead   = 1

@@ -9,8 +9,14 @@ import (
 // The scripts of the store. Each touches the keys of one hash tag and is
 // idempotent.
 var (
+	//go:embed lua/edge.lua
+	edgeSource string
+	//go:embed lua/rows.lua
+	rowsSource string
 	//go:embed lua/link.lua
 	linkSource string
+	//go:embed lua/follow.lua
+	followSource string
 	//go:embed lua/insert.lua
 	insertSource string
 	//go:embed lua/mark.lua
@@ -20,11 +26,12 @@ var (
 	//go:embed lua/prefer.lua
 	preferSource string
 
-	linkScript    = redispipe.NewScript(linkSource)
-	insertScript  = redispipe.NewScript(insertSource)
+	linkScript    = redispipe.NewScript(edgeSource + linkSource)
+	followScript  = redispipe.NewScript(edgeSource + rowsSource + followSource)
+	insertScript  = redispipe.NewScript(rowsSource + insertSource)
 	markScript    = redispipe.NewScript(markSource)
 	restoreScript = redispipe.NewScript(restoreSource)
 	preferScript  = redispipe.NewScript(preferSource)
 
-	allScripts = []redispipe.Script{linkScript, insertScript, markScript, restoreScript, preferScript}
+	allScripts = []redispipe.Script{linkScript, followScript, insertScript, markScript, restoreScript, preferScript}
 )

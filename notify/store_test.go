@@ -38,32 +38,34 @@ func (w *world) stored(user string, base event.ID) []int {
 func TestInboxIsTheNewestRowsInAnyOrder(t *testing.T) {
 	t.Parallel()
 	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
-		w := newWorld(t, client, Config{InboxRows: 10})
-		base := w.ids.Next()
-		for round := range 20 {
-			user := fmt.Sprintf("user%d", round)
-			rnd := rand.New(rand.NewPCG(uint64(round), 1))
-			var added []int
-			seen := make([]int, 0, 60)
-			for range 60 {
-				n := 1 + rnd.IntN(25)
-				got, _, err := w.service.store.insert(t.Context(), row{id: base + event.ID(n), kind: mention, actor: "ann", post: base}, []string{user}, false)
-				if err != nil {
-					t.Fatal(err)
+		for _, rows := range []int{10, 150} {
+			w := newWorld(t, client, Config{InboxRows: rows})
+			base := w.ids.Next()
+			for round := range 200 / rows {
+				user := fmt.Sprintf("user%d.%d", rows, round)
+				rnd := rand.New(rand.NewPCG(uint64(round), 1))
+				var added []int
+				seen := make([]int, 0, 6*rows)
+				for range 6 * rows {
+					n := 1 + rnd.IntN(5*rows/2)
+					got, _, err := w.service.store.insert(t.Context(), row{id: base + event.ID(n), kind: mention, actor: "ann", post: base}, []string{user})
+					if err != nil {
+						t.Fatal(err)
+					}
+					fits := len(added) < rows || n > slices.Min(added)
+					if want := fits && !slices.Contains(added, n); (got == 1) != want {
+						t.Fatalf("insert(%d) into %v = %d, want new: %t", n, added, got, want)
+					}
+					if got == 1 {
+						added = append(added, n)
+						slices.SortFunc(added, func(a, b int) int { return b - a })
+						added = added[:min(len(added), rows)]
+					}
+					seen = append(seen, n)
 				}
-				fits := len(added) < 10 || n > slices.Min(added)
-				if want := fits && !slices.Contains(added, n); (got == 1) != want {
-					t.Fatalf("insert(%d) into %v = %d, want new: %t", n, added, got, want)
+				if diff := cmp.Diff(added, w.stored(user, base)); diff != "" {
+					t.Errorf("rows after %v (-want +got):\n%s", seen, diff)
 				}
-				if got == 1 {
-					added = append(added, n)
-					slices.SortFunc(added, func(a, b int) int { return b - a })
-					added = added[:min(len(added), 10)]
-				}
-				seen = append(seen, n)
-			}
-			if diff := cmp.Diff(added, w.stored(user, base)); diff != "" {
-				t.Errorf("rows after %v (-want +got):\n%s", seen, diff)
 			}
 		}
 	})
@@ -85,7 +87,7 @@ func TestInboxOrderIsExact(t *testing.T) {
 			user := fmt.Sprintf("user%d", round)
 			rand.New(rand.NewPCG(uint64(round), 2)).Shuffle(len(ids), func(i, j int) { ids[i], ids[j] = ids[j], ids[i] })
 			for _, id := range ids {
-				if _, _, err := w.service.store.insert(t.Context(), row{id: id, kind: mention, actor: "ann", post: id}, []string{user}, false); err != nil {
+				if _, _, err := w.service.store.insert(t.Context(), row{id: id, kind: mention, actor: "ann", post: id}, []string{user}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -114,7 +116,7 @@ func TestLateRowNotesTheNewest(t *testing.T) {
 			if kind == mention {
 				r.post = base - 1
 			}
-			if _, _, err := w.service.store.insert(t.Context(), r, []string{"bob"}, r.post == 0); err != nil {
+			if _, _, err := w.service.store.insert(t.Context(), r, []string{"bob"}); err != nil {
 				t.Fatal(err)
 			}
 			return r
@@ -140,9 +142,13 @@ func TestLateRowNotesTheNewest(t *testing.T) {
 			t.Errorf("rows (-want +got):\n%s", diff)
 		}
 		// A follow that is there as a late row is still the same follow.
-		again := row{id: base + 9, kind: fourth.kind, actor: fourth.actor}
-		if added, _, err := w.service.store.insert(t.Context(), again, []string{"bob"}, true); added != 0 || err != nil {
-			t.Errorf("insert of a follow that is told = %d, %v, want 0", added, err)
+		if _, err := w.service.store.follow(t.Context(), fourth.actor, "bob", base+8, followEnds, false); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if told, err := w.service.store.follow(t.Context(), fourth.actor, "bob", base+9, followNone, true); told != 0 || err != nil {
+				t.Errorf("follow again = %d, %v, want 0", told, err)
+			}
 		}
 	})
 }
@@ -232,7 +238,7 @@ func TestTombstonesAreForgotten(t *testing.T) {
 		ctx := t.Context()
 		end := func(prefix string, n int) {
 			for i := range n {
-				if err := w.service.store.unfollow(ctx, fmt.Sprintf("%s%d", prefix, i), "ann", w.event(nil).ID); err != nil {
+				if _, err := w.service.store.follow(ctx, fmt.Sprintf("%s%d", prefix, i), "ann", w.event(nil).ID, followEnds, false); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -349,7 +355,7 @@ func TestRedisCallsHaveDeadlines(t *testing.T) {
 		},
 		"audience": func(ctx context.Context) error { _, err := w.service.store.audience(ctx, "ann", 1, 1); return err },
 		"insert": func(ctx context.Context) error {
-			_, _, err := w.service.store.insert(ctx, row{id: 1, kind: mention, actor: "a"}, []string{"ann"}, false)
+			_, _, err := w.service.store.insert(ctx, row{id: 1, kind: mention, actor: "a"}, []string{"ann"})
 			return err
 		},
 		"block":  func(ctx context.Context) error { return w.service.store.block(ctx, "ann", "bob", w.ids.Next(), true) },
@@ -379,7 +385,7 @@ func TestRestoredMarksHoldForLaterRows(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, n := range []event.ID{3, 1, 6, 2, 5, 4} {
-			if _, _, err := w.service.store.insert(t.Context(), row{id: base + n, kind: mention, actor: "ann", post: base}, []string{"bob"}, false); err != nil {
+			if _, _, err := w.service.store.insert(t.Context(), row{id: base + n, kind: mention, actor: "ann", post: base}, []string{"bob"}); err != nil {
 				t.Fatal(err)
 			}
 		}

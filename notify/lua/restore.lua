@@ -1,5 +1,5 @@
 -- Takes over what the log says was marked, unless it is known: after Redis was lost.
--- Rows that come later, out of the same log, are marked by insert.lua.
+-- Rows that come later, out of the same log, are marked by rows.lua.
 -- KEYS: the inbox, what the owner set
 -- ARGV: version, eight bytes of the newest id read ("" none), ids read besides, eight
 --       bytes of the newest id seen ("" none)
