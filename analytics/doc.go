@@ -16,6 +16,8 @@
 //	originals.go   a row as the event that it was made of
 //	clickhouse.go  the connection and the insert; classify.go: whose fault an error is
 //	schema.go      schema/*.sql, numbered files, applied once
+//	refill.go      a table made anew beside the one that serves; refill_rest.go: what the
+//	               log has no more; hold.go: one at a time
 //	questions.go   the ready questions, one view each
 //	query.go       Reader: read-only questions for `activityfeed sql`; printer.go: as text
 //	metrics.go     what an operator sees

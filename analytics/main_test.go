@@ -25,6 +25,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		os.Exit(runChild())
 	}
+	if spec := os.Getenv(refillEnv); spec != "" {
+		os.Exit(runRefillChild(spec))
+	}
 	os.Exit(testenv.Main(m))
 }
 

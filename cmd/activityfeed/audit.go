@@ -26,10 +26,11 @@ type auditCmd struct {
 	JSON   bool         `name:"json" help:"Print the report as JSON to standard output."`
 	Audit  audit.Config `embed:""`
 
-	Repair bool        `help:"Make anew, from the log, what the feeds that differ are made of."`
-	Rate   int         `default:"20000" help:"Commands a second of a repair to Redis at most; 0 for no limit."`
-	Redis  redisFlags  `embed:""`
-	Feed   feed.Config `embed:"" prefix:"feed-" group:"Feed, as the server has it, for a repair"`
+	Repair     bool            `help:"Make anew, from the log, what the feeds that differ are made of."`
+	Rate       int             `default:"20000" help:"Commands a second of a repair to Redis at most; 0 for no limit."`
+	Redis      redisFlags      `embed:""`
+	ClickHouse clickhouseFlags `embed:""`
+	Feed       feed.Config     `embed:"" prefix:"feed-" group:"Feed, as the server has it, for a repair"`
 
 	Every time.Duration `help:"Stay, and audit again after this time; the log is read once. 0: audit once." default:"0s"`
 	Ops   string        `help:"With --every: address of /metrics, where activityfeed_feed_drift is the last audit's drift." default:"127.0.0.1:9092"`
@@ -62,8 +63,8 @@ func (c *auditCmd) Run(ctx context.Context, con *console) (err error) {
 		Lag:  admin,
 		Feed: pb.NewFeedServiceClient(conn),
 	}
-	if len(e.ClickHouse.Addr) > 0 {
-		reader, err := analytics.OpenReader(analyticsConfig(e))
+	if cfg, err := c.ClickHouse.reader(e, analytics.Config{}); err == nil { // else there is none
+		reader, err := analytics.OpenReader(cfg)
 		if err != nil {
 			return err
 		}

@@ -27,7 +27,7 @@ type cli struct {
 	Demo    demoCmd    `cmd:"" help:"Show one photo's way through the whole system, then stop."`
 	Load    loadCmd    `cmd:"" help:"Replay a social graph and posts through the API."`
 	Audit   auditCmd   `cmd:"" help:"Compare every feed with its definition."`
-	Rebuild rebuildCmd `cmd:"" help:"Make the feeds in Redis anew from the log, while the server serves."`
+	Rebuild rebuildCmd `cmd:"" help:"Make the feeds, or the analytics tables, anew from the log, while the server serves."`
 	SQL     sqlCmd     `cmd:"" name:"sql" help:"Ask the analytics tables a question."`
 	Poison  poisonCmd  `cmd:"" help:"Look at, replay or drop events that a service could not process."`
 	Bench   benchCmd   `cmd:"" help:"Measure this system beside the ceilings of its engines."`

@@ -11,6 +11,7 @@ import (
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/redis/go-redis/v9"
 
+	"activityfeed/analytics"
 	"activityfeed/feed"
 	"activityfeed/internal/event"
 	"activityfeed/internal/kafka"
@@ -37,13 +38,18 @@ func (f redisFlags) open(e endpoints) (redis.UniversalClient, error) {
 	return dialRedis(addrs, f.RedisUsername, f.RedisPassword), nil
 }
 
-// rebuildCmd makes the feeds in Redis anew from the log, while the server serves.
+// rebuildCmd makes the feeds in Redis, or the tables of ClickHouse, anew from the log,
+// while the server serves.
 type rebuildCmd struct {
-	Target  target         `embed:""`
-	Redis   redisFlags     `embed:""`
-	Users   []string       `help:"Only what concerns these users; default: everything." placeholder:"ID"`
-	Rebuild rebuild.Config `embed:""`
-	Feed    feed.Config    `embed:"" prefix:"feed-" group:"Feed, as the server has it"`
+	Target     target           `embed:""`
+	Redis      redisFlags       `embed:""`
+	ClickHouse clickhouseFlags  `embed:""`
+	Users      []string         `help:"Only what concerns these users; default: everything." placeholder:"ID"`
+	Tables     bool             `name:"analytics" help:"Make the tables of ClickHouse anew instead of the feeds."`
+	NotInLog   rebuild.NotInLog `default:"refuse" enum:"refuse,keep,drop" help:"With --analytics: what becomes of rows that the log has no more: refuse to go on, keep them, or drop them."`
+	Rebuild    rebuild.Config   `embed:""`
+	Feed       feed.Config      `embed:"" prefix:"feed-" group:"Feed, as the server has it"`
+	Analytics  analytics.Config `embed:"" prefix:"analytics-" group:"Analytics, as the server has it"`
 }
 
 // Run prints what was written.
@@ -51,6 +57,12 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 	e, err := c.Target.resolve()
 	if err != nil {
 		return err
+	}
+	if c.Tables {
+		if len(c.Users) > 0 {
+			return errors.New("--users is about feeds: --analytics makes whole tables anew")
+		}
+		return c.runTables(ctx, e, con)
 	}
 	client, err := c.Redis.open(e)
 	if err != nil {

@@ -15,11 +15,12 @@ import (
 
 // sqlCmd asks ClickHouse a question.
 type sqlCmd struct {
-	Target target `embed:""`
-	Format string `default:"table" enum:"table,csv,json" help:"How the answer looks: table, csv or json."`
-	List   bool   `help:"List the ready questions instead, one line each."`
-	File   string `help:"Read the query from a file." type:"existingfile"`
-	SQL    string `arg:"" optional:"" help:"The query, or the name of a ready question (see --list); standard input if it is left out."`
+	Target     target          `embed:""`
+	ClickHouse clickhouseFlags `embed:""`
+	Format     string          `default:"table" enum:"table,csv,json" help:"How the answer looks: table, csv or json."`
+	List       bool            `help:"List the ready questions instead, one line each."`
+	File       string          `help:"Read the query from a file." type:"existingfile"`
+	SQL        string          `arg:"" optional:"" help:"The query, or the name of a ready question (see --list); standard input if it is left out."`
 }
 
 // Run prints the answer.
@@ -33,13 +34,14 @@ func (c *sqlCmd) Run(ctx context.Context, con *console) error {
 		return err
 	}
 	e, err := c.Target.resolve()
+	if err != nil && len(c.ClickHouse.Clickhouse) == 0 {
+		return err
+	}
+	cfg, err := c.ClickHouse.reader(e, analytics.Config{})
 	if err != nil {
 		return err
 	}
-	if len(e.ClickHouse.Addr) == 0 {
-		return fmt.Errorf("the server in %s runs without ClickHouse: 'make engines' fetches the embedded one", c.Target.DataDir)
-	}
-	reader, err := analytics.OpenReader(analyticsConfig(e))
+	reader, err := analytics.OpenReader(cfg)
 	if err != nil {
 		return err
 	}

@@ -150,6 +150,16 @@ func (a *Admin) EndOffsets(ctx context.Context, topic string) (map[int32]int64, 
 	return end, nil
 }
 
+// StartOffsets returns for each partition of the topic the offset of its oldest
+// record; where there is none, that of the next.
+func (a *Admin) StartOffsets(ctx context.Context, topic string) (map[int32]int64, error) {
+	start, err := offsets(a.adm.ListStartOffsets(ctx, topic))
+	if err != nil {
+		return nil, fault.Outage("start offsets of "+topic, err)
+	}
+	return start, nil
+}
+
 // Ping returns nil when a broker answers.
 func (a *Admin) Ping(ctx context.Context) error {
 	return fault.Outage("ping the log", a.client.Ping(ctx))

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -14,7 +15,7 @@ import (
 	"activityfeed/internal/record"
 )
 
-// Scan reads one partition from its oldest record up to an offset, and no
+// Scan reads one partition, from its oldest record or an offset up to another, and no
 // further: what a tool that needs the log of a moment, perhaps twice, works with.
 // It joins no group and commits nothing.
 type Scan struct {
@@ -23,6 +24,9 @@ type Scan struct {
 	// Topic and Partition are what to read.
 	Topic     string
 	Partition int32
+	// Begin is the offset of the first record to read. Zero, as anything before the
+	// oldest record, is the oldest.
+	Begin int64
 	// End is the offset after the last record to read, see [Admin.EndOffsets].
 	End int64
 }
@@ -33,7 +37,7 @@ type Scan struct {
 func (s Scan) Run(ctx context.Context, log *slog.Logger, fn func(*message.Message) error) error {
 	op := fmt.Sprintf("read %s/%d", s.Topic, s.Partition)
 	client, err := kgo.NewClient(append(baseOptions(s.Brokers, defaultClientID, log),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{s.Topic: {s.Partition: kgo.NewOffset().AtStart()}}),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{s.Topic: {s.Partition: kgo.NewOffset().At(s.Begin)}}),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxBytes(16<<20),
 		// Markers of transactions take offsets, too.
@@ -48,7 +52,7 @@ func (s Scan) Run(ctx context.Context, log *slog.Logger, fn func(*message.Messag
 	if err != nil {
 		return fault.Outage(op, err)
 	}
-	for next := start[s.Partition]; next < s.End; {
+	for next := max(s.Begin, start[s.Partition]); next < s.End; {
 		fetches := client.PollRecords(ctx, maxPoll)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
@@ -58,13 +62,15 @@ func (s Scan) Run(ctx context.Context, log *slog.Logger, fn func(*message.Messag
 				log.Warn("read the log", "topic", s.Topic, "partition", s.Partition, "err", failed.Err)
 			}
 		}
+		var topicID [16]byte
+		fetches.EachTopic(func(t kgo.FetchTopic) { topicID = t.TopicID })
 		for _, r := range fetches.Records() {
 			if next = r.Offset + 1; next > s.End || r.Attrs.IsControl() {
 				continue
 			}
 			msg := consumed(r).Message()
 			msg.SetContext(record.WithOrigin(ctx, record.Origin{
-				Topic: r.Topic, Partition: r.Partition, Offset: r.Offset, LastOffset: r.Offset, Time: r.Timestamp, Attempt: 1,
+				Topic: r.Topic, TopicID: hex.EncodeToString(topicID[:]), Partition: r.Partition, Offset: r.Offset, LastOffset: r.Offset, Time: r.Timestamp, Attempt: 1,
 			}))
 			if err := fn(msg); err != nil {
 				return fmt.Errorf("handle %s/%d/%d: %w", r.Topic, r.Partition, r.Offset, err)

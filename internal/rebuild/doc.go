@@ -18,6 +18,11 @@
 //     memory, a second group of consumers, and a moment at which every process
 //     changes over.
 //
+// Refill is the same for the tables of analytics: a new table is filled beside the one
+// that serves, and takes its place when it has all that the log has. The other ways,
+// and why not: to insert again over what is there leaves rows whose key was changed by
+// hand; to drop partitions and read them again shows a hole for as long as it takes.
+//
 // A rebuild that is killed leaves a projection that is nearer to the log than
 // before; the next one begins anew.
 package rebuild
