@@ -13,7 +13,7 @@
 //	gather.go      small batches share an insert: at rest one insert a second
 //	budget.go      how much may be poison before we take ourselves for broken
 //	block.go       a batch as columns; rows.go: events; facts.go: what was done with them
-//	originals.go   a row as the event that it was made of
+//	originals.go   a row as the event that it was made of; history.go: the rows as the log
 //	clickhouse.go  the connection and the insert; classify.go: whose fault an error is
 //	schema.go      schema/*.sql, numbered files, applied once
 //	refill.go      a table made anew beside the one that serves; refill_rest.go: what the

@@ -29,15 +29,15 @@ type stored struct {
 }
 
 // eventOf returns the event of a row: what rowOf was given. The client's idempotency
-// key is not in a row. Posts are what they were when they were accepted; the error is
-// errNoOriginal where that was not kept, and event.ErrUnknownType for a type that a
-// newer version has stored.
+// key is not in a row. Posts are what they were when they were accepted; where that was
+// not kept, the post has an author and an id only, and the error is errNoOriginal. It
+// is event.ErrUnknownType for a type that a newer version has stored.
 func eventOf(s stored) (event.Event, error) {
 	data, err := factOfRow(s)
-	if err != nil {
+	if data == nil {
 		return event.Event{}, err
 	}
-	return event.Event{ID: event.ID(s.id), Time: s.time, Source: s.source, Data: data}, nil
+	return event.Event{ID: event.ID(s.id), Time: s.time, Source: s.source, Data: data}, err
 }
 
 func factOfRow(s stored) (proto.Message, error) {
@@ -45,7 +45,7 @@ func factOfRow(s stored) (proto.Message, error) {
 	switch s.kind {
 	case "PhotoPosted":
 		if len(s.original) == 0 {
-			return nil, errNoOriginal
+			return &pb.PhotoPosted{Photo: &pb.Photo{AuthorId: s.author, PostId: post}}, errNoOriginal
 		}
 		d := new(pb.PhotoPosted)
 		if err := proto.Unmarshal(s.original, d); err != nil {

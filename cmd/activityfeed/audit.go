@@ -24,6 +24,7 @@ type auditCmd struct {
 	Target target       `embed:""`
 	Drift  string       `help:"Write every difference to this file, a line of JSON each." placeholder:"FILE" type:"path"`
 	JSON   bool         `name:"json" help:"Print the report as JSON to standard output."`
+	From   source       `default:"log" enum:"log,clickhouse" help:"What the feeds are compared with: the log, or ClickHouse and then the log, when the log has forgotten its beginning."`
 	Audit  audit.Config `embed:""`
 
 	Repair     bool            `help:"Make anew, from the log, what the feeds that differ are made of."`
@@ -71,6 +72,14 @@ func (c *auditCmd) Run(ctx context.Context, con *console) (err error) {
 		defer reader.Close()
 		deps.Stored = reader.CountByType
 	}
+	history, err := c.From.open(ctx, c.ClickHouse, e, c.Target.DataDir, analytics.Config{})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, history.close()) }()
+	if history.stored != nil {
+		deps.History = history.all
+	}
 	if c.Drift != "" {
 		file, err := os.Create(c.Drift)
 		if err != nil {
@@ -87,7 +96,7 @@ func (c *auditCmd) Run(ctx context.Context, con *console) (err error) {
 		defer func() { err = errors.Join(err, client.Close()) }()
 		deps.Repair = func(ctx context.Context, users []string) error {
 			cfg := rebuild.Config{Rate: c.Rate, Terminal: cfg.Terminal, ProgressInterval: cfg.ProgressInterval}
-			_, _, err := rebuildFeeds(ctx, cfg, c.Feed, e.Kafka, client, users, con)
+			_, _, err := rebuildFeeds(ctx, cfg, c.Feed, e.Kafka, client, history, users, con)
 			return err
 		}
 	}

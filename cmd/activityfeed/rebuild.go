@@ -44,6 +44,7 @@ type rebuildCmd struct {
 	Target     target           `embed:""`
 	Redis      redisFlags       `embed:""`
 	ClickHouse clickhouseFlags  `embed:""`
+	From       source           `default:"log" enum:"log,clickhouse" help:"Where the feeds come from: the log, or ClickHouse and then the log, when the log has forgotten its beginning."`
 	Users      []string         `help:"Only what concerns these users; default: everything." placeholder:"ID"`
 	Tables     bool             `name:"analytics" help:"Make the tables of ClickHouse anew instead of the feeds."`
 	NotInLog   rebuild.NotInLog `default:"refuse" enum:"refuse,keep,drop" help:"With --analytics: what becomes of rows that the log has no more: refuse to go on, keep them, or drop them."`
@@ -59,8 +60,8 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 		return err
 	}
 	if c.Tables {
-		if len(c.Users) > 0 {
-			return errors.New("--users is about feeds: --analytics makes whole tables anew")
+		if len(c.Users) > 0 || c.From != fromLog {
+			return errors.New("--users and --from are about feeds: --analytics makes whole tables anew, from the log")
 		}
 		return c.runTables(ctx, e, con)
 	}
@@ -71,7 +72,12 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 	defer func() { err = errors.Join(err, client.Close()) }()
 	cfg := c.Rebuild
 	cfg.Terminal = con.progressIsLive()
-	result, counts, err := rebuildFeeds(ctx, cfg, c.Feed, e.Kafka, client, c.Users, con)
+	history, err := c.From.open(ctx, c.ClickHouse, e, c.Target.DataDir, c.Analytics)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, history.close()) }()
+	result, counts, err := rebuildFeeds(ctx, cfg, c.Feed, e.Kafka, client, history, c.Users, con)
 	if err != nil {
 		return err
 	}
@@ -83,6 +89,12 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 	}
 	t := table.NewWriter()
 	t.AppendHeader(table.Row{"rebuild", "count"})
+	posts := "posts"
+	if history.stored != nil {
+		posts = "posts; twice those that the log has too"
+		t.AppendRow(table.Row{"events in ClickHouse", longrun.Count(result.Stored)})
+		t.AppendRow(table.Row{"posts stored without content: not from here", longrun.Count(result.Lost)})
+	}
 	for _, row := range []struct {
 		name string
 		n    int64
@@ -90,7 +102,7 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 		{"records in the log", result.Records},
 		{"follows, blocks and mutes", counts.Edges},
 		{"ended follows, blocks and mutes", counts.Ended},
-		{"posts", counts.Posts},
+		{posts, counts.Posts},
 		{"deleted posts", counts.Deletes},
 		{"read positions", counts.Positions},
 		{"feeds built again", counts.Feeds},
@@ -106,7 +118,7 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 }
 
 // rebuildFeeds makes anew what the feed keeps of the users, or of all.
-func rebuildFeeds(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, brokers []string, client redis.UniversalClient, users []string, con *console) (rebuild.Result, feed.RestoreCounts, error) {
+func rebuildFeeds(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, brokers []string, client redis.UniversalClient, history history, users []string, con *console) (rebuild.Result, feed.RestoreCounts, error) {
 	var none feed.RestoreCounts
 	admin, err := kafka.NewAdmin(brokers)
 	if err != nil {
@@ -118,13 +130,18 @@ func rebuildFeeds(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, 
 		return rebuild.Result{}, none, err
 	}
 	restore := feeds.Restore(users, rebuild.NewPace(cfg.Rate).Wait)
-	result, err := rebuild.Run(ctx, cfg, rebuild.Deps{
-		Log:  con.log,
-		Ends: func(ctx context.Context) (map[int32]int64, error) { return admin.EndOffsets(ctx, event.Topic) },
+	deps := rebuild.Deps{
+		Log:    con.log,
+		Ends:   func(ctx context.Context) (map[int32]int64, error) { return admin.EndOffsets(ctx, event.Topic) },
+		Starts: func(ctx context.Context) (map[int32]int64, error) { return admin.StartOffsets(ctx, event.Topic) },
 		Scan: func(ctx context.Context, partition int32, end int64, fn func(*message.Message) error) error {
 			return kafka.Scan{Brokers: brokers, Topic: event.Topic, Partition: partition, End: end}.Run(ctx, con.log, fn)
 		},
 		Projection: restore,
-	}, con.err)
+	}
+	if history.stored != nil {
+		deps.History = history.stored
+	}
+	result, err := rebuild.Run(ctx, cfg, deps, con.err)
 	return result, restore.Counts(), err
 }

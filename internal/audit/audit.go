@@ -24,6 +24,10 @@ type Deps struct {
 	Log *slog.Logger
 	// Tail follows the topic "activity" from its beginning (a kafka.Tail). Required.
 	Tail tail
+	// History gives, in the order of the log, the events of a store that goes back
+	// further than the log; an error beside an event says that what a post shows was not
+	// kept, an error alone that one cannot be read. Nil: the log has everything.
+	History func(ctx context.Context, fn func(event.Event, error) error) error
 	// Lag tells how far consumer groups are behind (a kafka.Admin). Required.
 	Lag lagger
 	// Feed serves the feeds. Required.
@@ -88,7 +92,11 @@ func (a *auditor) following(ctx context.Context, work func(context.Context) erro
 	ctx, stop := context.WithCancelCause(ctx)
 	var replay sync.WaitGroup
 	replay.Go(func() {
-		err := a.deps.Tail.Run(ctx, a.apply)
+		err := a.history(ctx)
+		if err == nil {
+			// Until it runs, nobody is caught up.
+			err = a.deps.Tail.Run(ctx, a.apply)
+		}
 		if err == nil {
 			err = errors.New("it ended")
 		}
@@ -163,6 +171,35 @@ func (a *auditor) apply(msg *message.Message) error {
 		}
 	}
 	return nil
+}
+
+// history takes what the log has forgotten. What the log has too comes again, in order
+// up to the log's end, and so changes nothing.
+func (a *auditor) history(ctx context.Context) error {
+	if a.deps.History == nil {
+		return nil
+	}
+	return a.deps.History(ctx, func(e event.Event, err error) error {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.tally.stored++
+		switch {
+		case errors.Is(err, event.ErrUnknownType):
+			a.tally.unknown++
+		case err != nil && e.Data == nil:
+			a.tally.bad++
+		case err != nil:
+			a.tally.lost++
+			a.tally.add(e)
+		default:
+			if err := a.model.Apply(e); err != nil {
+				a.tally.bad++
+			} else {
+				a.tally.add(e)
+			}
+		}
+		return nil
+	})
 }
 
 // replay waits until the model has what the log has.
@@ -331,6 +368,7 @@ func (a *auditor) count() map[string]int64 {
 	a.report.Events = compareCounts(counts, counts, nil)
 	a.report.Records, a.report.Repeats = a.tally.records, a.tally.repeats()
 	a.report.Unknown, a.report.Bad = a.tally.unknown, a.tally.bad
+	a.report.Stored, a.report.Lost = a.tally.stored, a.tally.lost
 	for _, d := range a.tally.reposted {
 		a.found(d)
 	}
@@ -362,7 +400,7 @@ func (a *auditor) found(d Difference) {
 func (a *auditor) applied() int64 {
 	a.mu.RLock()
 	defer a.mu.RUnlock()
-	return a.tally.records
+	return a.tally.records + a.tally.stored
 }
 
 func (a *auditor) home(user string) []Post {

@@ -36,6 +36,10 @@ type Report struct {
 	// Unknown are of a type that this version does not know, Bad cannot be read or say
 	// the impossible; none of these count as events.
 	Records, Repeats, Unknown, Bad int64
+	// Stored is how many events came from a history that goes back further than the log,
+	// and Lost how many of these are posts whose content was not kept; what feeds say of
+	// them is a difference.
+	Stored, Lost int64
 	// Repair is what a repair did; nil if there was none.
 	Repair *Repair
 	// Elapsed is how long the audit took, in JSON in nanoseconds.
@@ -91,6 +95,10 @@ func (r Report) Write(out io.Writer) error {
 	}
 	summary.AppendSeparator()
 	summary.AppendRow(table.Row{"records in the log", longrun.Count(r.Records)})
+	if r.Stored > 0 {
+		summary.AppendRow(table.Row{"events from ClickHouse", longrun.Count(r.Stored)})
+		summary.AppendRow(table.Row{"posts stored without content", longrun.Count(r.Lost)})
+	}
 	summary.AppendRow(table.Row{"repeated records", longrun.Count(r.Repeats)})
 	summary.AppendRow(table.Row{"records of unknown type", longrun.Count(r.Unknown)})
 	summary.AppendRow(table.Row{"unreadable records", longrun.Count(r.Bad)})

@@ -17,6 +17,9 @@ const keyLifetime = 24 * time.Hour
 // wrote again after a lost answer) counts once, as the analytics table has it.
 type tally struct {
 	records, unknown, bad int64
+	// stored are the events of the history, lost those of them that are posts of which
+	// nobody knows what they show.
+	stored, lost int64
 	// ids are the events by type, eight bytes each.
 	ids map[string][]event.ID
 	// keys are the posts by author and idempotency key, as a digest: of a million keys
@@ -68,8 +71,12 @@ func (t *tally) counts() map[string]int64 {
 	return counts
 }
 
-// repeats returns how many records repeat an event.
+// repeats returns how many records repeat an event. Beside a history nobody knows: what
+// it has in common with the log is no repeat.
 func (t *tally) repeats() int64 {
+	if t.stored > 0 {
+		return 0
+	}
 	n := t.records - t.unknown - t.bad
 	for _, c := range t.counts() {
 		n -= c

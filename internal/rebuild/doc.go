@@ -18,6 +18,11 @@
 //     memory, a second group of consumers, and a moment at which every process
 //     changes over.
 //
+// Where the log has forgotten its beginning, a History is read before each reading of a
+// partition: the events that ClickHouse keeps, in the log's order. Then comes all that
+// the log still has, not only what the history lacks: a history may have holes below
+// its newest event, and what comes twice changes nothing.
+//
 // Refill is the same for the tables of analytics: a new table is filled beside the one
 // that serves, and takes its place when it has all that the log has. The other ways,
 // and why not: to insert again over what is there leaves rows whose key was changed by

@@ -52,12 +52,28 @@ type Projection interface {
 type Deps struct {
 	// Log is told what could not be read. Required.
 	Log *slog.Logger
-	// Ends returns the end of each partition of the log. Required.
-	Ends func(ctx context.Context) (map[int32]int64, error)
+	// Ends returns the end of each partition of the log. Required. Starts returns where
+	// they begin, for the progress bar; nil: at 0.
+	Ends, Starts func(ctx context.Context) (map[int32]int64, error)
 	// Scan reads a partition from its beginning to an end. Required.
 	Scan func(ctx context.Context, partition int32, end int64, fn func(*message.Message) error) error
+	// History has what the log has forgotten; it is read before the log. Nil: the log
+	// has everything.
+	History History
 	// Projection is what is made anew. Required.
 	Projection Projection
+}
+
+// History is a store of the log's facts that goes back further than the log; see
+// analytics.History. It may lack the newest, and have what the log has too.
+type History interface {
+	// Partitions returns how many facts it has of each partition.
+	Partitions(ctx context.Context) (map[int32]int64, error)
+	// Facts gives the facts of a partition in the order of the log, of posts only their
+	// author and id; Posts gives the posts whole. An error given instead says that this
+	// one cannot be read.
+	Facts(ctx context.Context, partition int32, fn func(event.Event, error) error) error
+	Posts(ctx context.Context, partition int32, fn func(event.Event, error) error) error
 }
 
 // Result says what a rebuild has read.
@@ -65,7 +81,10 @@ type Result struct {
 	// Records is how many records the log had; of these, Bad cannot be read or say
 	// the impossible, and Unknown are of a type that this version does not know.
 	Records, Bad, Unknown int64
-	Elapsed               time.Duration
+	// Stored is how many facts the history had, and Lost how many posts of these cannot
+	// be made anew, because what they show was not kept.
+	Stored, Lost int64
+	Elapsed      time.Duration
 }
 
 // Run makes the projection anew and returns when it is. Progress goes to out.
@@ -94,16 +113,35 @@ func (r *run) all(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var total int64
-	for _, end := range ends {
-		total += 2 * end
+	starts := map[int32]int64{}
+	if r.deps.Starts != nil {
+		if starts, err = r.deps.Starts(ctx); err != nil {
+			return err
+		}
 	}
+	stored := map[int32]int64{}
+	if r.deps.History != nil {
+		if stored, err = r.deps.History.Partitions(ctx); err != nil {
+			return err
+		}
+	}
+	partitions := slices.Collect(maps.Keys(stored))
+	var total int64
+	for partition, end := range ends {
+		total += 2 * (end - starts[partition])
+		partitions = append(partitions, partition)
+	}
+	for _, n := range stored {
+		total += n
+	}
+	slices.Sort(partitions)
+	partitions = slices.Compact(partitions)
 	bar := longrun.StartBar(r.out, longrun.BarConfig{
 		Title: "rebuild", Total: total, Terminal: r.cfg.Terminal, Interval: r.cfg.ProgressInterval, Note: r.note,
 	})
 	defer bar.Stop()
-	for i, partition := range slices.Sorted(maps.Keys(ends)) {
-		name := fmt.Sprintf("partition %d of %d", i+1, len(ends))
+	for i, partition := range partitions {
+		name := fmt.Sprintf("partition %d of %d", i+1, len(partitions))
 		if err := r.partition(ctx, name, partition, ends[partition], bar); err != nil {
 			return err
 		}
@@ -123,7 +161,10 @@ func (r *run) all(ctx context.Context) error {
 func (r *run) partition(ctx context.Context, name string, partition int32, end int64, bar *longrun.Bar) error {
 	p := r.deps.Projection
 	r.tell(name + ": read")
-	err := r.deps.Scan(ctx, partition, end, func(msg *message.Message) error {
+	if err := r.foldHistory(ctx, partition, bar); err != nil {
+		return err
+	}
+	err := r.scan(ctx, partition, end, func(msg *message.Message) error {
 		defer bar.Add(1)
 		r.result.Records++
 		e, err := event.Decode(msg)
@@ -153,22 +194,74 @@ func (r *run) partition(ctx context.Context, name string, partition int32, end i
 		facts = facts[:0]
 		return err
 	}
-	err = r.deps.Scan(ctx, partition, end, func(msg *message.Message) error {
+	take := func(e event.Event) error {
+		if facts = append(facts, e); len(facts) < chunk {
+			return nil
+		}
+		return flush()
+	}
+	if err := r.takeHistory(ctx, partition, take); err != nil {
+		return err
+	}
+	err = r.scan(ctx, partition, end, func(msg *message.Message) error {
 		defer bar.Add(1)
 		e, err := event.Decode(msg)
 		if err != nil {
 			return nil // counted at the first reading
 		}
-		if facts = append(facts, e); len(facts) < chunk {
-			return nil
-		}
-		return flush()
+		return take(e)
 	})
 	if err == nil {
 		err = flush()
 	}
 	p.Next()
 	return err
+}
+
+// scan reads what the log has of a partition.
+func (r *run) scan(ctx context.Context, partition int32, end int64, fn func(*message.Message) error) error {
+	if end == 0 {
+		return nil // the history alone knows of it, or there is nothing yet
+	}
+	return r.deps.Scan(ctx, partition, end, fn)
+}
+
+// foldHistory is the first reading of what the history has of a partition. What the
+// log has too comes again after it, in order up to the log's end, and so changes
+// nothing: the last facts decide, and they are the same.
+func (r *run) foldHistory(ctx context.Context, partition int32, bar *longrun.Bar) error {
+	if r.deps.History == nil {
+		return nil
+	}
+	return r.deps.History.Facts(ctx, partition, func(e event.Event, err error) error {
+		bar.Add(1)
+		r.result.Stored++
+		if err == nil {
+			err = r.deps.Projection.Fold(e)
+		}
+		switch {
+		case errors.Is(err, event.ErrUnknownType):
+			r.result.Unknown++
+		case err != nil:
+			r.result.Bad++
+			r.deps.Log.Debug("rebuild leaves a stored fact out", "event_id", e.ID, "err", err)
+		}
+		return nil
+	})
+}
+
+// takeHistory is the second reading.
+func (r *run) takeHistory(ctx context.Context, partition int32, take func(event.Event) error) error {
+	if r.deps.History == nil {
+		return nil
+	}
+	return r.deps.History.Posts(ctx, partition, func(e event.Event, err error) error {
+		if err == nil {
+			return take(e)
+		}
+		r.result.Lost++
+		return nil
+	})
 }
 
 func (r *run) tell(step string) { r.step.Store(&step) }

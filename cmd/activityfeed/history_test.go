@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"activityfeed/analytics"
+	"activityfeed/internal/event"
+	"activityfeed/internal/testenv"
+)
+
+// The log has forgotten nearly everything, and Redis has lost everything: ClickHouse
+// and what is left of the log bring the feeds back. Of the end of the log ClickHouse
+// has nothing, so that each of the two is needed.
+func TestRebuildFromClickHouse(t *testing.T) {
+	testenv.Redis(t)
+	testenv.ClickHouse(t) // needs the engine, and says so
+	dir := t.TempDir()
+	cfg, err := defaultServeConfig(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Roles = []string{roleAPI, roleFeed, roleAnalytics}
+	cfg.Engines.Kafka = testenv.Kafka(t) // the embedded one lets nobody cut it
+	srv, err := newServer(t.Context(), cfg, testenv.Logger(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- srv.run(ctx) }()
+	tool := toolsOf(ctx, dir)
+
+	if out, err := tool("load", "--graph", generatedGraph(t, 60), "--posts", "300", "--warm", "0.7", "--deletes", "0.1", "--unfollows", "0.1", "--blocks", "0.02", "--mutes", "0.02"); err != nil {
+		t.Fatalf("load: %v\n%s", err, out)
+	}
+	if out, err := tool("audit", "--from", "clickhouse"); err != nil {
+		t.Fatalf("audit of a whole server: %v\n%s", err, out)
+	}
+	forgetMost(t, srv, dir)
+	if err := srv.engines.redis.FlushAll(ctx).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := tool("rebuild"); err != nil {
+		t.Fatalf("rebuild: %v\n%s", err, out)
+	}
+	noCounts := func(err error, out string) bool { // ClickHouse lacks rows: see forgetMost
+		return err == nil || (errors.Is(err, errDrift) && strings.Contains(out, `"Differences": {}`))
+	}
+	if out, err := tool("audit", "--from", "clickhouse", "--json"); noCounts(err, out) {
+		t.Fatalf("a log that has forgotten gave the feeds back:\n%s", out)
+	}
+
+	out, err := tool("rebuild", "--from", "clickhouse")
+	if err != nil {
+		t.Fatalf("rebuild --from clickhouse: %v\n%s", err, out)
+	}
+	t.Log(out)
+	if out, err := tool("audit", "--from", "clickhouse", "--json"); !noCounts(err, out) {
+		t.Errorf("audit after the rebuild: %v\n%s", err, out)
+	}
+	// And the counts, too, when the table has the end of the log again.
+	if out, err := tool("rebuild", "--analytics", "--not-in-log", "keep"); err != nil {
+		t.Fatalf("rebuild --analytics: %v\n%s", err, out)
+	}
+	out, err = tool("audit", "--from", "clickhouse")
+	if err != nil {
+		t.Errorf("audit at the end: %v\n%s", err, out)
+	}
+	t.Log(out)
+	stop()
+	if err := <-ended; err != nil {
+		t.Errorf("run = %v", err)
+	}
+}
+
+// forgetMost leaves the last twenty records of each partition in the log, and takes the
+// last ten of them from ClickHouse.
+func forgetMost(t *testing.T, srv *server, dir string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	ends, err := srv.admin.EndOffsets(ctx, event.Topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := kgo.NewClient(kgo.SeedBrokers(srv.cfg.Engines.Kafka...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	forgotten := kadm.Offsets{}
+	var last []string
+	for partition, end := range ends {
+		if end == 0 {
+			continue
+		}
+		forgotten.AddOffset(event.Topic, partition, max(0, end-20), -1)
+		last = append(last, fmt.Sprintf("log_partition = %d AND log_offset >= %d", partition, end-10))
+	}
+	answer, err := kadm.NewClient(client).DeleteRecords(ctx, forgotten)
+	if err := errors.Join(err, answer.Error()); err != nil {
+		t.Fatal(err)
+	}
+	writer, err := clickhouseFlags{}.writer(srv.endpoints(), dir, analytics.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := analytics.Connect(writer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.Exec(ctx, "ALTER TABLE activityfeed.events DELETE WHERE "+strings.Join(last, " OR ")+" SETTINGS mutations_sync = 2"); err != nil {
+		t.Fatal(err)
+	}
+}
