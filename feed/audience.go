@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"iter"
+	"strings"
 	"sync"
 
 	"github.com/redis/go-redis/v9"
@@ -15,16 +16,42 @@ import (
 // scanned, because one long reply would hold up all others on that Redis.
 const wholeAudience = 5000
 
-// audience yields the pushes of an author's post, in parts: into the author's own
-// home feed and the followers'. size and generation are of the hash of the
+// audienceOf returns the keys of the home feed of the author, if one is named, and
+// of those of every step-th entry of a followers hash. They share one string: a key
+// takes its length and 16 bytes.
+func audienceOf(author string, entries []string, step int) []string {
+	var all strings.Builder
+	ends := make([]int, 0, 1+len(entries)/step)
+	add := func(user string) {
+		all.WriteString(feedKey(user))
+		ends = append(ends, all.Len())
+	}
+	if author != "" {
+		add(author)
+	}
+	for i := 0; i < len(entries); i += step {
+		if user := entries[i]; user != generationField && user != author {
+			add(user)
+		}
+	}
+	// The builder has up to twice the room that it needs, and this is kept.
+	keys, feeds, start := strings.Clone(all.String()), make([]string, len(ends)), 0
+	for i, end := range ends {
+		feeds[i], start = keys[start:end], end
+	}
+	return feeds
+}
+
+// audience yields the feeds into which an author's post goes, in parts: the author's
+// own home feed and the followers'. size and generation are of the hash of the
 // followers, read after the post was in the author's list.
-func (s *redisStore) audience(ctx context.Context, author string, size int, generation string) iter.Seq2[*pushes, error] {
-	return func(yield func(*pushes, error) bool) {
+func (s *redisStore) audience(ctx context.Context, author string, size int, generation string) iter.Seq2[[]string, error] {
+	return func(yield func([]string, error) bool) {
 		if size == 0 {
-			yield(newPushes(author, nil, 1), nil)
+			yield(audienceOf(author, nil, 1), nil)
 			return
 		}
-		all := s.audiences.take(author, generation)
+		all := s.audiences.get(author, generation)
 		switch {
 		case all != nil:
 		case size > wholeAudience+1: // the generation is an entry too
@@ -36,14 +63,12 @@ func (s *redisStore) audience(ctx context.Context, author string, size int, gene
 				yield(nil, redisfault.Of(err, "read followers of %s", author))
 				return
 			}
-			all = newPushes(author, cmd.Val(), 1)
-		}
-		// After a failure the commands may still be under way.
-		if yield(all, nil) {
+			all = audienceOf(author, cmd.Val(), 1)
 			// The followers may have changed since the generation was read; then this
 			// is kept under a generation that is never asked for again.
 			s.audiences.put(author, generation, all)
 		}
+		yield(all, nil)
 	}
 }
 
@@ -51,8 +76,8 @@ func (s *redisStore) audience(ctx context.Context, author string, size int, gene
 // follower may come twice, which a push survives; none who follows all the while
 // is left out (HSCAN's own promise), and nobody's follow of this author is
 // handled while one of the author's posts is.
-func (s *redisStore) scanAudience(ctx context.Context, author string, yield func(*pushes, error) bool) {
-	if !yield(newPushes(author, nil, 1), nil) {
+func (s *redisStore) scanAudience(ctx context.Context, author string, yield func([]string, error) bool) {
+	if !yield(audienceOf(author, nil, 1), nil) {
 		return
 	}
 	for cursor := uint64(0); ; {
@@ -63,14 +88,14 @@ func (s *redisStore) scanAudience(ctx context.Context, author string, yield func
 		}
 		var entries []string
 		entries, cursor = cmd.Val()
-		if part := newPushes("", entries, 2); !yield(part, nil) || cursor == 0 {
+		if part := audienceOf("", entries, 2); !yield(part, nil) || cursor == 0 {
 			return
 		}
 	}
 }
 
-// audienceCache keeps the pushes of authors who posted lately, so that their next
-// post costs no reading, no decoding and no new commands. An entry counts only for
+// audienceCache keeps the feeds that authors who posted lately push into, so that
+// their next post costs no reading and no decoding. An entry counts only for
 // the generation that Redis tells when the post is listed; so it is as good as
 // having read the followers at that moment. A cache that trusted the partition's
 // ownership would not be: a process that lost a partition while it was stopped
@@ -87,32 +112,37 @@ type audienceCache struct {
 
 type cachedAudience struct {
 	author, generation string
-	pushes             *pushes
+	feeds              []string
 }
+
+// weight counts the entry as one follower or two more.
+func (c *cachedAudience) weight() int { return len(c.feeds) + 2 }
 
 func newAudienceCache(limit int) *audienceCache {
 	return &audienceCache{limit: limit, recent: list.New(), byName: map[string]*list.Element{}}
 }
 
-// take removes the pushes of an author, so that the caller has them alone, and
-// returns them; nil if there are none of this generation.
-func (c *audienceCache) take(author, generation string) *pushes {
+// get returns the feeds of an author, which must not be changed; nil if there are
+// none of this generation.
+func (c *audienceCache) get(author, generation string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e, ok := c.byName[author]
 	if !ok {
 		return nil
 	}
-	entry := c.remove(e)
+	entry := entryOf(e)
 	if entry.generation != generation {
+		c.remove(e)
 		return nil
 	}
-	return entry.pushes
+	c.recent.MoveToFront(e)
+	return entry.feeds
 }
 
-// put keeps pushes that nobody uses any more.
-func (c *audienceCache) put(author, generation string, all *pushes) {
-	if all.len() > c.limit {
+// put keeps the feeds of an author.
+func (c *audienceCache) put(author, generation string, feeds []string) {
+	if len(feeds) > c.limit {
 		return
 	}
 	c.mu.Lock()
@@ -120,16 +150,22 @@ func (c *audienceCache) put(author, generation string, all *pushes) {
 	if e, ok := c.byName[author]; ok {
 		c.remove(e)
 	}
-	c.byName[author] = c.recent.PushFront(&cachedAudience{author, generation, all})
-	c.size += all.weight()
+	entry := &cachedAudience{author, generation, feeds}
+	c.byName[author] = c.recent.PushFront(entry)
+	c.size += entry.weight()
 	for c.size > c.limit {
 		c.remove(c.recent.Back())
 	}
 }
 
-func (c *audienceCache) remove(e *list.Element) *cachedAudience {
-	entry, _ := c.recent.Remove(e).(*cachedAudience) // nothing else is in the list
+func (c *audienceCache) remove(e *list.Element) {
+	entry := entryOf(e)
+	c.recent.Remove(e)
 	delete(c.byName, entry.author)
-	c.size -= entry.pushes.weight()
+	c.size -= entry.weight()
+}
+
+func entryOf(e *list.Element) *cachedAudience {
+	entry, _ := e.Value.(*cachedAudience) // nothing else is in the list
 	return entry
 }

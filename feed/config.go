@@ -35,16 +35,18 @@ type Config struct {
 	// RedisTimeout bounds every call to Redis, at most 10 s. Default 3 s.
 	RedisTimeout time.Duration `default:"3s" help:"Deadline of one call to Redis."`
 	// Pipelines is how many pipelines of the write side are under way at once in
-	// this process. Default 2: one is answered while the other is written.
-	Pipelines int `default:"2" help:"Pipelines to Redis under way at once."`
-	// PipelineSize is about how many commands travel in one pipeline. It is also
-	// the part of a large audience after which others have their turn. Default 2,000:
-	// the larger the pipelines, the more Redis reads and answers at once.
+	// this process, in each of three lanes: questions, posts and large audiences.
+	// Default 2: one is answered while the other is written.
+	Pipelines int `default:"2" help:"Pipelines to Redis under way at once, in each of three lanes."`
+	// PipelineSize is half of how many commands travel in one pipeline while more
+	// wait than can be sent. Default 2,000: the larger the pipelines, the more Redis
+	// reads and answers at once.
 	PipelineSize int `default:"2000" help:"Commands in one pipeline to Redis."`
-	// AudienceCache is how many followers are kept in memory, at about 300 bytes
-	// each, so that a busy author's are not read again for every post. They are
-	// checked against Redis before each use. Default 250,000; negative means none.
-	AudienceCache int `default:"250000" help:"Followers of busy authors kept in memory, about 300 bytes each; negative: none."`
+	// AudienceCache is how many followers are kept in memory, at about 24 bytes and
+	// the length of their ids each, so that a busy author's are not read again for
+	// every post. They are checked against Redis before each use. Default 1,000,000;
+	// negative means none.
+	AudienceCache int `default:"1000000" help:"Followers of busy authors kept in memory, about 40 bytes each; negative: none."`
 	// BodyCache is how many bytes of posts a process keeps in memory for its readers;
 	// deletes are true on the next read all the same. Default 64 MiB; negative means
 	// none.
@@ -95,7 +97,7 @@ func (c Config) withDefaults() Config {
 	c.RedisTimeout = cmp.Or(c.RedisTimeout, 3*time.Second)
 	c.Pipelines = cmp.Or(c.Pipelines, 2)
 	c.PipelineSize = cmp.Or(c.PipelineSize, 2000)
-	c.AudienceCache = cmp.Or(c.AudienceCache, 250_000)
+	c.AudienceCache = cmp.Or(c.AudienceCache, 1_000_000)
 	c.BodyCache = cmp.Or(c.BodyCache, 64<<20)
 	c.ViewCache = cmp.Or(c.ViewCache, 500_000)
 	c.Rebuilds = cmp.Or(c.Rebuilds, 8)

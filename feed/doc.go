@@ -135,7 +135,11 @@
 //     where its marker still is: whatever happens meanwhile is in the list or takes
 //     the marker away.
 //   - Commands of concurrent handlers share pipelines (batcher.go): posts with ten
-//     followers cost little more a follower than posts with a thousand.
+//     followers cost little more a follower than posts with a thousand. Short groups
+//     of commands have connections of their own, and so have large audiences, which
+//     are pushed part by part: Redis turns from one connection to the next, so that
+//     nobody's post waits for a pipeline full of another's followers. A post's own
+//     steps still wait for each other.
 //
 // # When it fails
 //

@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -15,9 +16,14 @@ import (
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
-// partsUnderWay is how many parts of one large audience are sent at once: enough
-// to keep the pipelines full, few enough to let other posts in between.
-const partsUnderWay = 4
+const (
+	// audiencePart is how many followers of a large audience are pushed to before
+	// other posts have their turn.
+	audiencePart = 500
+	// partsUnderWay is how many parts of one audience are sent at once: one is
+	// answered while the other is written.
+	partsUnderWay = 2
+)
 
 // fanout is what became of a post.
 type fanout struct {
@@ -65,11 +71,11 @@ func (s *redisStore) publish(ctx context.Context, photo *pb.Photo, again bool) (
 	if err != nil {
 		return done, err
 	}
-	for pushes, err := range s.audience(ctx, author, reach, members) {
+	for feeds, err := range s.audience(ctx, author, reach, members) {
 		if err != nil {
 			return done, err
 		}
-		n, err := s.pushAll(ctx, id, pushes, again)
+		n, err := s.pushAll(ctx, id, feeds, again)
 		done.delivered += n
 		if err != nil {
 			return done, err
@@ -89,15 +95,15 @@ func (s *redisStore) keepAgain(ctx context.Context, id event.ID, author string, 
 }
 
 // pushAll pushes a post into all the feeds, part by part.
-func (s *redisStore) pushAll(ctx context.Context, id event.ID, all *pushes, again bool) (int, error) {
-	if all.len() <= s.cfg.PipelineSize {
-		return s.push(ctx, id, all, again)
+func (s *redisStore) pushAll(ctx context.Context, id event.ID, feeds []string, again bool) (int, error) {
+	size := min(s.cfg.PipelineSize, audiencePart)
+	if len(feeds) <= size {
+		return s.push(ctx, id, feeds, again)
 	}
 	var delivered atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(partsUnderWay)
-	for start := 0; start < all.len(); start += s.cfg.PipelineSize {
-		part := all.part(start, min(start+s.cfg.PipelineSize, all.len()))
+	for part := range slices.Chunk(feeds, size) {
 		g.Go(func() error {
 			n, err := s.push(ctx, id, part, again)
 			delivered.Add(int64(n))
@@ -109,48 +115,61 @@ func (s *redisStore) pushAll(ctx context.Context, id event.ID, all *pushes, agai
 }
 
 // push pushes a post into those of the feeds that exist and returns into how many.
-func (s *redisStore) push(ctx context.Context, id event.ID, p *pushes, again bool) (int, error) {
-	careful := again || !s.fresh(id)
-	if careful {
-		var err error
-		if p, err = s.warm(ctx, p); err != nil {
-			return 0, err
-		}
+func (s *redisStore) push(ctx context.Context, id event.ID, feeds []string, again bool) (int, error) {
+	if len(feeds) == 0 { // a scan may return an empty part
+		return 0, nil
 	}
-	cmds, counts := p.cmds, p.counts
-	if careful {
-		s.metrics.carefulPushes.Add(float64(p.len()))
-		counts = p.careful(ctx, id, again)
-		cmds = erased(counts)
-	} else {
-		p.ordinary(id)
-		// What cannot be sent soon is no ordinary push any more: it comes again.
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, pushWithin)
-		defer cancel()
+	if again || !s.fresh(id) {
+		return s.pushWithCare(ctx, id, feeds, again)
 	}
-	if err := s.writes.do(ctx, cmds...); err != nil {
-		return 0, redisfault.Of(err, "push post %s into %d feeds", id, p.len())
+	// What cannot be sent soon is no ordinary push any more: it comes again.
+	within, cancel := context.WithTimeout(ctx, pushWithin)
+	defer cancel()
+	p := s.pushes.take(len(feeds))
+	p.fill(id, feeds)
+	if err := s.writes.do(within, p.cmds[:len(feeds)]...); err != nil {
+		return 0, redisfault.Of(err, "push post %s into %d feeds", id, len(feeds))
 	}
-	delivered := 0
-	var long []any
-	for i, count := range counts {
-		length := int(count.Val())
+	delivered, long := s.count(p.counts, feeds)
+	s.pushes.put(p)
+	return delivered, s.trim(ctx, long)
+}
+
+// pushWithCare puts a late or repeated post in its place.
+func (s *redisStore) pushWithCare(ctx context.Context, id event.ID, feeds []string, again bool) (int, error) {
+	feeds, err := s.warm(ctx, feeds)
+	if err != nil {
+		return 0, err
+	}
+	s.metrics.carefulPushes.Add(float64(len(feeds)))
+	cmds := carefulPushes(ctx, id, feeds, again)
+	if err := s.writes.do(ctx, erased(cmds)...); err != nil {
+		return 0, redisfault.Of(err, "place post %s in %d feeds", id, len(feeds))
+	}
+	delivered, long := s.count(cmds, feeds)
+	return delivered, s.trim(ctx, long)
+}
+
+// count returns how many of the feeds a post went into, and those that are too long
+// now. counts are what the pushes answered: how long each feed is.
+func (s *redisStore) count(counts []*redis.IntCmd, feeds []string) (delivered int, long []string) {
+	for i, feed := range feeds {
+		length := int(counts[i].Val())
 		if length > 0 {
 			delivered++
 		}
 		if length > s.cfg.Cap+s.cfg.Slack {
-			long = append(long, p.feed(i))
+			long = append(long, feed)
 		}
 	}
 	s.metrics.deliveries.Add(float64(delivered))
-	return delivered, s.trim(ctx, long)
+	return delivered, long
 }
 
 // trim cuts feeds to the cap, but for those that are being built: their marker,
 // the last entry, must stay. Looking first, then cutting, costs a tenth of a
 // script; a build cannot begin and get more than cap pushes in between.
-func (s *redisStore) trim(ctx context.Context, feeds []any) error {
+func (s *redisStore) trim(ctx context.Context, feeds []string) error {
 	ends := make([]*redis.StringCmd, len(feeds))
 	for i, feed := range feeds {
 		ends[i] = redis.NewStringCmd(ctx, "lindex", feed, -1)

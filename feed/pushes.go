@@ -2,16 +2,15 @@ package feed
 
 import (
 	"context"
+	"math/bits"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/event"
 )
 
-// pushes are an ordinary push for each of some home feeds. They are kept from one
-// post of an author to the next: commands made anew would be most of the garbage
-// of the fan-out. They have one user at a time, and one whose call did not end
-// must leave them alone for good.
+// pushes are an ordinary push into each of some home feeds.
 type pushes struct {
 	// args are those of all commands: name, feed, post; name, feed, post; ...
 	args   []any
@@ -19,25 +18,10 @@ type pushes struct {
 	cmds   []redis.Cmder // the same commands
 }
 
-// newPushes returns the pushes into the feed of the author, if one is named, and
-// into those of every step-th entry of a followers hash.
-func newPushes(author string, entries []string, step int) *pushes {
-	users := make([]string, 0, 1+len(entries)/step)
-	if author != "" {
-		users = append(users, author)
-	}
-	for i := 0; i < len(entries); i += step {
-		if user := entries[i]; user != generationField && user != author {
-			users = append(users, user)
-		}
-	}
-	p := &pushes{
-		args:   make([]any, 0, 3*len(users)),
-		counts: make([]*redis.IntCmd, len(users)),
-		cmds:   make([]redis.Cmder, len(users)),
-	}
-	for i, user := range users {
-		p.args = append(p.args, "lpushx", feedKey(user), nil)
+func newPushes(n int) *pushes {
+	p := &pushes{args: make([]any, 3*n), counts: make([]*redis.IntCmd, n), cmds: make([]redis.Cmder, n)}
+	for i := range n {
+		p.args[3*i] = "lpushx"
 		// Their context is not used: a pipeline has its own.
 		p.counts[i] = redis.NewIntCmd(context.Background(), p.args[3*i:3*i+3]...)
 		p.cmds[i] = p.counts[i]
@@ -45,37 +29,59 @@ func newPushes(author string, entries []string, step int) *pushes {
 	return p
 }
 
-func (p *pushes) len() int { return len(p.cmds) }
-
-// weight counts the entry of a cache as one follower or two more.
-func (p *pushes) weight() int { return len(p.cmds) + 2 }
-
-// feed returns the key of the i-th feed.
-func (p *pushes) feed(i int) any { return p.args[3*i+1] }
-
-// part returns the pushes from i up to j. Different parts may have different users.
-func (p *pushes) part(i, j int) *pushes {
-	return &pushes{args: p.args[3*i : 3*j], counts: p.counts[i:j], cmds: p.cmds[i:j]}
-}
-
-// ordinary makes the commands push a post. They never look into a list; doc.go says
-// why that is enough.
-func (p *pushes) ordinary(id event.ID) {
+// fill makes the first commands push a post into the feeds. They never look into a
+// list; doc.go says why that is enough.
+func (p *pushes) fill(id event.ID, feeds []string) {
 	var post any = id.String()
-	for i := 2; i < len(p.args); i += 3 {
-		p.args[i] = post
+	for i := range feeds {
+		p.args[3*i+1], p.args[3*i+2] = &feeds[i], post // a pointer needs no room of its own
 	}
 }
 
-// careful returns commands that find the place of a late or repeated post.
-func (p *pushes) careful(ctx context.Context, id event.ID, again bool) []*redis.IntCmd {
-	cmds := make([]*redis.IntCmd, p.len())
+// pushPool keeps commands from one post to the next: made anew they would be most
+// of the garbage of the fan-out.
+type pushPool struct {
+	// bySize holds pushes of 1, 2, 4, 8 ... commands.
+	bySize [bits.UintSize]sync.Pool
+	// off says that commands serve once. The client of a cluster notes in a command
+	// which node has its key, and no key may come to it after another.
+	off bool
+}
+
+func newPushPool(client redis.UniversalClient) *pushPool {
+	_, cluster := client.(*redis.ClusterClient)
+	return &pushPool{off: cluster}
+}
+
+// take returns at least n commands, for the caller alone; n is not 0.
+func (p *pushPool) take(n int) *pushes {
+	if p.off {
+		return newPushes(n)
+	}
+	size := bits.Len(uint(n - 1))
+	if kept, ok := p.bySize[size].Get().(*pushes); ok {
+		return kept
+	}
+	return newPushes(1 << size)
+}
+
+// put takes commands back whose call has ended well: after a failure they may still
+// be under way, and hold errors.
+func (p *pushPool) put(used *pushes) {
+	if !p.off {
+		p.bySize[bits.Len(uint(len(used.cmds)-1))].Put(used)
+	}
+}
+
+// carefulPushes returns commands that find the place of a late or repeated post.
+func carefulPushes(ctx context.Context, id event.ID, feeds []string, again bool) []*redis.IntCmd {
+	cmds := make([]*redis.IntCmd, len(feeds))
 	var script, post, horizon any = pushScript.Name(), id.String(), ""
 	if again {
 		horizon = shift(id, -disorder).String()
 	}
-	for i := range cmds {
-		cmds[i] = redis.NewIntCmd(ctx, "evalsha", script, 1, p.feed(i), post, horizon)
+	for i, feed := range feeds {
+		cmds[i] = redis.NewIntCmd(ctx, "evalsha", script, 1, feed, post, horizon)
 	}
 	return cmds
 }

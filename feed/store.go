@@ -36,6 +36,14 @@ const (
 	readPipelineSize = 500
 )
 
+// The longest groups of the lanes of the write side: what precedes the pushes of a
+// post, as each post waits for it twice; the pushes of a post with an ordinary
+// audience; and those of large ones, part by part.
+const (
+	questionLane = 16
+	postLane     = audiencePart - 100
+)
+
 // redisStore keeps the projection. It is safe for concurrent use; what it keeps
 // in memory it checks against Redis.
 type redisStore struct {
@@ -53,8 +61,9 @@ type redisStore struct {
 	// bodies and views remember what requests have read.
 	bodies *bodyCache
 	views  *viewCache
-	// audiences remembers the followers of busy authors.
+	// audiences remembers the followers of busy authors, pushes the commands.
 	audiences *audienceCache
+	pushes    *pushPool
 	// builds lets one caller build a cold feed for all who wait for it.
 	builds flights
 	// building bounds the builds of this process.
@@ -70,11 +79,12 @@ func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Tim
 		metrics:   m,
 		ahead:     readAhead,
 		audiences: newAudienceCache(cfg.AudienceCache),
+		pushes:    newPushPool(client),
 		building:  make(chan struct{}, cfg.Rebuilds),
 		bodies:    newBodyCache(cfg.BodyCache),
 		views:     newViewCache(cfg.ViewCache),
 	}
-	s.writes = newBatcher(cfg.Pipelines, 2*cfg.PipelineSize, s.exec)
+	s.writes = newBatcher(cfg.Pipelines, 2*cfg.PipelineSize, s.exec, questionLane, postLane)
 	s.reads = newBatcher(readPipelines, readPipelineSize, s.execReads)
 	return s
 }

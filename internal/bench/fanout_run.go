@@ -100,19 +100,25 @@ func (f *fanout) measureOurs(ctx context.Context, posts []*pb.PhotoPosted) (deli
 
 // measureCeiling lets redis-benchmark push as much into the same lists.
 func (f *fanout) measureCeiling(ctx context.Context, posts []*pb.PhotoPosted) (deliveries int, rate float64, err error) {
-	host, port, err := net.SplitHostPort(f.cfg.RedisAddr)
-	if err != nil {
-		return 0, 0, err
-	}
 	deliveries = f.people.audience(posts)
-	out, err := exec.CommandContext(ctx, "redis-benchmark", "-h", host, "-p", port, "--csv",
-		"-P", "500", "-c", "4", "-n", strconv.Itoa(deliveries), "-r", strconv.Itoa(f.cfg.Users),
-		"LPUSHX", "feed:{__rand_int__}", posts[0].GetPhoto().GetPostId()).Output()
-	if err != nil {
-		return 0, 0, fmt.Errorf("redis-benchmark: %w", err)
-	}
-	rate, err = parseBenchmark(strings.NewReader(string(out)))
+	rate, err = f.people.ceiling(ctx, deliveries, posts[0].GetPhoto().GetPostId())
 	return deliveries, rate, err
+}
+
+// ceiling lets redis-benchmark push an id n times into the lists of users who are
+// drawn, and returns the pushes a second.
+func (p *population) ceiling(ctx context.Context, n int, id string) (rate float64, err error) {
+	host, port, err := net.SplitHostPort(p.redis.Options().Addr)
+	if err != nil {
+		return 0, err
+	}
+	out, err := exec.CommandContext(ctx, "redis-benchmark", "-h", host, "-p", port, "--csv",
+		"-P", "500", "-c", "4", "-n", strconv.Itoa(n), "-r", strconv.Itoa(p.users),
+		"LPUSHX", "feed:{__rand_int__}", id).Output()
+	if err != nil {
+		return 0, fmt.Errorf("redis-benchmark: %w", err)
+	}
+	return parseBenchmark(strings.NewReader(string(out)))
 }
 
 // parseBenchmark reads the requests a second from `redis-benchmark --csv`.
