@@ -79,6 +79,8 @@ type Config struct {
 	QueryTimeout time.Duration `default:"60s" help:"How long one query may take."`
 	// QueryMemory bounds the server's memory for one question, in MiB. Zero: 1024.
 	QueryMemory int `default:"1024" help:"Memory that the server may use for one query, in MiB."`
+	// QueryRows bounds the rows of an answer. Zero: 100,000.
+	QueryRows int `default:"100000" help:"Rows that an answer may have."`
 }
 
 // identifier is what may stand in SQL as a name: nothing that needs escaping.
@@ -101,6 +103,7 @@ func (c Config) withDefaults() Config {
 	c.PoisonLimit = cmp.Or(c.PoisonLimit, 1000)
 	c.QueryTimeout = cmp.Or(c.QueryTimeout, time.Minute)
 	c.QueryMemory = cmp.Or(c.QueryMemory, 1024)
+	c.QueryRows = cmp.Or(c.QueryRows, 100_000)
 	return c
 }
 
@@ -153,6 +156,7 @@ func (c Config) Validate() error {
 		{"MaxAttempts", c.MaxAttempts},
 		{"PoisonLimit", c.PoisonLimit},
 		{"QueryMemory", c.QueryMemory},
+		{"QueryRows", c.QueryRows},
 	} {
 		if n.value < 0 {
 			fault("%s: %d is negative", n.name, n.value)

@@ -39,7 +39,7 @@ func (r *Reader) Close() error { return r.conn.Close() }
 // Query runs one statement and prints its result to w: FormatTable, FormatCSV or
 // FormatJSON. The server runs it read-only and refuses whatever writes. Tables
 // are read as if everything were merged (FINAL), so plain counts are exact too,
-// and the query is bounded by Config.QueryTimeout and Config.QueryMemory. Where
+// and the query is bounded by Config.QueryTimeout, QueryMemory and QueryRows. Where
 // the user's profile is read-only already, that profile has to say all this.
 func (r *Reader) Query(ctx context.Context, w io.Writer, sql, format string) (err error) {
 	sql = strings.TrimRight(sql, "; \t\r\n")
@@ -97,6 +97,7 @@ func (r *Reader) settings(ctx context.Context) (clickhouse.Settings, error) {
 		"final":              1,
 		"max_execution_time": int(max(1, r.cfg.QueryTimeout/time.Second)),
 		"max_memory_usage":   r.cfg.QueryMemory << 20,
+		"max_result_rows":    r.cfg.QueryRows,
 	}
 	switch readonly {
 	case "0":
@@ -118,6 +119,14 @@ func explain(err error) error {
 		return fmt.Errorf("analytics: settings are fixed here, leave out SETTINGS: %w", err)
 	case exception.Code == 164:
 		return fmt.Errorf("analytics: only questions are answered here; this statement writes: %w", err)
+	case exception.Code == 396:
+		return fmt.Errorf("analytics: the answer has too many rows; add LIMIT, or count instead: %w", err)
+	case exception.Code == 158 || exception.Code == 307:
+		return fmt.Errorf("analytics: too much would have to be read for one question; ask for fewer days or one event_type: %w", err)
+	case exception.Code == 159:
+		return fmt.Errorf("analytics: the question takes longer than one may: %w", err)
+	case exception.Code == 241:
+		return fmt.Errorf("analytics: the question needs more memory than one may use: %w", err)
 	case exception.Code == 497:
 		return fmt.Errorf("analytics: this user may not do that, only ask: %w", err)
 	case exception.Code == 81:

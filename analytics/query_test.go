@@ -135,8 +135,17 @@ func TestQueryHasAnEnd(t *testing.T) {
 	cfg = table.cfg
 	cfg.QueryMemory = 16
 	err = newReader(t, cfg).Query(t.Context(), &bytes.Buffer{}, "SELECT length(groupArray(number)) FROM numbers(100000000)", FormatTable)
-	if err == nil || !strings.Contains(err.Error(), "code: 241") {
+	if err == nil || !strings.Contains(err.Error(), "needs more memory than one may use") || !strings.Contains(err.Error(), "code: 241") {
 		t.Errorf("a query beyond its memory = %v, want code 241", err)
+	}
+	cfg = table.cfg
+	cfg.QueryRows = 1000
+	if err := newReader(t, cfg).Query(t.Context(), &bytes.Buffer{}, "SELECT number FROM numbers(1000)", FormatCSV); err != nil {
+		t.Errorf("an answer of as many rows as it may have: %v", err)
+	}
+	err = newReader(t, cfg).Query(t.Context(), &bytes.Buffer{}, "SELECT number FROM numbers(1001)", FormatCSV)
+	if err == nil || !strings.Contains(err.Error(), "too many rows") {
+		t.Errorf("an answer with more rows = %v, want a refusal", err)
 	}
 }
 
@@ -174,6 +183,15 @@ func TestQueryAsTheAnalyst(t *testing.T) {
 	}
 	if diff := cmp.Diff("author_id,posts,n\nann,3,3\n", out.String()); diff != "" {
 		t.Errorf("top_authors and a plain count as the analyst (-want +got):\n%s", diff)
+	}
+	for sql, want := range map[string]string{
+		"SELECT number FROM numbers(100001)":                        "too many rows",
+		"SELECT sum(number) FROM numbers(2000000000)":               "too much would have to be read",
+		"SELECT length(groupArray(number)) FROM numbers(500000000)": "more memory than one may use",
+	} {
+		if err := r.Query(t.Context(), &bytes.Buffer{}, sql, FormatCSV); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s as the analyst = %v, want %q", sql, err, want)
+		}
 	}
 	for _, sql := range []string{"DROP TABLE events", "INSERT INTO events (event_id) VALUES (1)"} {
 		if err := r.Query(t.Context(), &out, sql, FormatCSV); err == nil || !strings.Contains(err.Error(), "this user may not do that") {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -144,7 +145,11 @@ func (r *Refill) Begin(ctx context.Context) error {
 	}
 	r.shadow = fmt.Sprintf("%s%x", r.leftover(), time.Now().UnixNano())
 	r.into = r.to.Table(r.shadow)
-	statements := []string{fmt.Sprintf("CREATE TABLE %s %s AS %s", r.to.Local(r.shadow), r.to.OnCluster(), r.to.Local(r.table))}
+	engine, err := r.localEngine(ctx)
+	if err != nil {
+		return err
+	}
+	statements := []string{fmt.Sprintf("CREATE TABLE %s %s AS %s %s", r.to.Local(r.shadow), r.to.OnCluster(), r.to.Local(r.table), engine)}
 	if r.to.Cluster != "" {
 		engine, err := r.distributedEngine(ctx)
 		if err != nil {
@@ -157,6 +162,28 @@ func (r *Refill) Begin(ctx context.Context) error {
 
 // leftover is how the names of tables of refills begin.
 func (r *Refill) leftover() string { return r.table + "_rebuild_" }
+
+// localEngine returns the clause for the engine of the table that is filled: nothing,
+// for that of the one that serves, but for a replicated one, whose path in Keeper must
+// be its own. Without a path the server gives it one, as it did the other.
+func (r *Refill) localEngine(ctx context.Context) (string, error) {
+	if !r.to.replicated() {
+		return "", nil
+	}
+	_, name, _ := strings.Cut(r.to.Local(r.table), ".")
+	var engine string
+	if err := r.conn.QueryRow(ctx, "SELECT engine_full FROM system.tables WHERE database = $1 AND name = $2",
+		r.cfg.Database, name).Scan(&engine); err != nil {
+		return "", fmt.Errorf("analytics: engine of %s: %w", name, err)
+	}
+	return "ENGINE = " + withoutPath(engine), nil
+}
+
+// replicaPath are the arguments of a replicated engine: its path and the replica's name.
+var replicaPath = regexp.MustCompile(`^(Replicated\w*MergeTree)\('[^']*', '[^']*'\)`)
+
+// withoutPath returns an engine without its place in Keeper.
+func withoutPath(engine string) string { return replicaPath.ReplaceAllString(engine, "$1") }
 
 // distributedEngine returns the engine of the distributed table over the rows of the
 // one that is filled: the same shards by the same key.

@@ -259,6 +259,20 @@ func TestRefillKnowsRowsOfAnotherLog(t *testing.T) {
 	}
 }
 
+// The embedded engine replicates nothing, so this is what a replicated table is made
+// from, as ClickHouse 26.7 says it beside a ZooKeeper. With the path of the other one it
+// answers "replica already exists".
+func TestAReplicatedTableHasAPathOfItsOwn(t *testing.T) {
+	t.Parallel()
+	const rest = " PARTITION BY toYYYYMM(event_time) ORDER BY (event_type, event_id) SETTINGS replicated_deduplication_window = 10000"
+	for _, path := range []string{"/clickhouse/tables/{uuid}/{shard}", "/clickhouse/tables/db/events_local/1"} {
+		got := withoutPath("ReplicatedReplacingMergeTree('" + path + "', '{replica}')" + rest)
+		if want := "ReplicatedReplacingMergeTree" + rest; got != want {
+			t.Errorf("withoutPath = %s, want %s", got, want)
+		}
+	}
+}
+
 func TestOneRefillAtATime(t *testing.T) {
 	t.Parallel()
 	table := newTable(t)

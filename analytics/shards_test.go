@@ -11,9 +11,12 @@ import (
 	"activityfeed/internal/testenv"
 )
 
-// The sink and the views over two servers. The embedded engine has no Keeper, so
-// each shard has one copy; with one, the same files say Replicated and ON CLUSTER
-// (schema_cluster.sql), which is not run here.
+// The sink and the views over two servers, each shard with one copy. With Keeper the
+// same files say Replicated and ON CLUSTER (schema_cluster.sql); the embedded engine
+// cannot run that, even beside a ZooKeeper: in its local mode it has no Keeper of its
+// own, refuses ON CLUSTER ("Replicated DDL queries are disabled", code 392), and makes
+// replicated tables but keeps them read-only, because it opens no port for other
+// replicas (code 139).
 func TestTwoShards(t *testing.T) {
 	t.Parallel()
 	var shards []embedded.ClickHouseShard
