@@ -36,7 +36,7 @@ type bodyCache struct {
 
 	mu   sync.Mutex
 	size int
-	kept *simplelru.LRU[event.ID, post]
+	kept *simplelru.LRU[event.ID, *post]
 	// place is up to where the news are known; nothing is kept before it is.
 	place newsID
 	// learnt counts the deletes: a body that was read before one of them came may
@@ -68,13 +68,13 @@ func newBodyCache(limit int) *bodyCache {
 	c := &bodyCache{limit: limit}
 	// The size is bounded by bytes; entries are counted by nobody.
 	const many = 1 << 30
-	c.kept, _ = simplelru.NewLRU(many, func(_ event.ID, p post) { c.size -= p.weight() }) // fails for sizes below 1 only
+	c.kept, _ = simplelru.NewLRU(many, func(_ event.ID, p *post) { c.size -= p.weight() }) // fails for sizes below 1 only
 	return c
 }
 
 // get puts the posts that are kept into the places of their ids and returns the
 // other ids, with what put has to be told.
-func (c *bodyCache) get(ids []event.ID, found []post) (missing []event.ID, learnt uint64) {
+func (c *bodyCache) get(ids []event.ID, found []*post) (missing []event.ID, learnt uint64) {
 	if c.limit <= 0 {
 		return ids, 0
 	}
@@ -91,7 +91,7 @@ func (c *bodyCache) get(ids []event.ID, found []post) (missing []event.ID, learn
 }
 
 // put keeps bodies that were read after learnt was returned by get.
-func (c *bodyCache) put(posts []post, learnt uint64) {
+func (c *bodyCache) put(posts []*post, learnt uint64) {
 	if c.limit <= 0 {
 		return
 	}

@@ -111,12 +111,13 @@
 //
 // # What a reader remembers
 //
-// A page of a warm feed is one round trip, which concurrent requests share: the
-// newest entries, and the name of the edition, which changes with every build of the
+// A page of a warm feed is one round trip, which concurrent requests share (asking.go):
+// the newest entries, and the name of the edition, which changes with every build of the
 // list and every edge of the user's. While it stays, what is known of the authors
 // stays true (views.go). Bodies are kept until their delete is told, and each round
 // trip asks what was deleted since the last one (bodies.go); so deletes, blocks,
-// mutes and unfollows are true on the next read of every process.
+// mutes and unfollows are true on the next read of every process. Bodies are kept as
+// messages and as bytes, from which a page is put together (wire.go).
 //
 // # Why it is as it is
 //

@@ -14,7 +14,6 @@ import (
 
 	facts "activityfeed/internal/delivery"
 	"activityfeed/internal/middleware"
-	pb "activityfeed/proto/activityfeed/v1"
 )
 
 // Deps are what a [Feed] works with. It closes none of them.
@@ -104,7 +103,7 @@ func New(cfg Config, deps Deps) (*Feed, error) {
 
 // Register adds the FeedService to a gRPC server.
 func (f *Feed) Register(server grpc.ServiceRegistrar) {
-	pb.RegisterFeedServiceServer(server, f.service())
+	server.RegisterService(serviceDesc(), f.service())
 }
 
 func (f *Feed) service() *feedService {

@@ -204,6 +204,14 @@ func TestATurnThatFailsIsMadeGood(t *testing.T) {
 					if between.name[:3] == "eve" {
 						friends = append(friends, "eve")
 					}
+					// The lists that were built during the turn stay for a post: had one no
+					// mark, it would lack that.
+					for range 2 {
+						for _, friend := range friends {
+							there.wantHome(t, friend, newestFirst(want...)...)
+						}
+						want = append(want, here.post(t, "ann"))
+					}
 					w.wantFriends(t, there, want, friends...)
 					// The followers have changed under the turn: the next post ends it.
 					for range 2 {

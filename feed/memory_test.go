@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -69,8 +70,8 @@ func TestEdgesAreTrueBeforeTheListIsDropped(t *testing.T) {
 
 func TestBodyCache(t *testing.T) {
 	t.Parallel()
-	body := func(n int) post {
-		return post{id: 1_573_971_296_256_004_096, size: n, photo: &pb.Photo{}}
+	body := func(n int) *post {
+		return &post{id: 1_573_971_296_256_004_096, body: strings.Repeat("x", n), photo: &pb.Photo{}}
 	}
 	news := func(c *bodyCache, items ...redis.XMessage) {
 		cmd := redis.NewXStreamSliceCmd(t.Context())
@@ -82,49 +83,49 @@ func TestBodyCache(t *testing.T) {
 		do   func(c *bodyCache, learnt uint64)
 		want bool
 	}{
-		{"a body is kept", func(c *bodyCache, learnt uint64) { c.put([]post{body(1)}, learnt) }, true},
+		{"a body is kept", func(c *bodyCache, learnt uint64) { c.put([]*post{body(1)}, learnt) }, true},
 		{"nothing is kept before the place in the news is known", func(c *bodyCache, learnt uint64) {
 			c.place = newsID{}
-			c.put([]post{body(1)}, learnt)
+			c.put([]*post{body(1)}, learnt)
 		}, false},
 		{"a body that was read before a delete came is not kept", func(c *bodyCache, learnt uint64) {
 			news(c, redis.XMessage{ID: "8-0", Values: map[string]any{newsField: body(1).id.String()}})
-			c.put([]post{body(1)}, learnt)
+			c.put([]*post{body(1)}, learnt)
 		}, false},
 		{"a delete takes it out", func(c *bodyCache, learnt uint64) {
-			c.put([]post{body(1)}, learnt)
+			c.put([]*post{body(1)}, learnt)
 			news(c, redis.XMessage{ID: "8-0", Values: map[string]any{newsField: body(1).id.String()}})
 		}, false},
 		{"a delete of another post does not", func(c *bodyCache, learnt uint64) {
-			c.put([]post{body(1)}, learnt)
+			c.put([]*post{body(1)}, learnt)
 			news(c, redis.XMessage{ID: "8-0", Values: map[string]any{newsField: (body(1).id + 1).String()}})
 		}, true},
 		{"more news than are read at once empty it", func(c *bodyCache, learnt uint64) {
-			c.put([]post{body(1)}, learnt)
+			c.put([]*post{body(1)}, learnt)
 			news(c, make([]redis.XMessage, newsRead)...)
 		}, false},
 		{"news that cannot be read empty it", func(c *bodyCache, learnt uint64) {
-			c.put([]post{body(1)}, learnt)
+			c.put([]*post{body(1)}, learnt)
 			news(c, redis.XMessage{ID: "8-0", Values: map[string]any{newsField: "?"}})
 		}, false},
 		{"no answer empties it", func(c *bodyCache, learnt uint64) {
-			c.put([]post{body(1)}, learnt)
+			c.put([]*post{body(1)}, learnt)
 			cmd := redis.NewXStreamSliceCmd(t.Context())
 			cmd.SetErr(errTapped)
 			c.learn(cmd)
 		}, false},
 		{"what is beyond the limit goes", func(c *bodyCache, learnt uint64) {
-			c.put([]post{body(1)}, learnt)
+			c.put([]*post{body(1)}, learnt)
 			other := body(2)
 			other.id++
-			c.put([]post{other}, learnt)
+			c.put([]*post{other}, learnt)
 		}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			c := newBodyCache(bodyWeight + 100)
 			c.place = newsID{known: true, ms: 7}
-			found := make([]post, 1)
+			found := make([]*post, 1)
 			_, learnt := c.get([]event.ID{body(1).id}, found)
 			tt.do(c, learnt)
 			missing, _ := c.get([]event.ID{body(1).id}, found)

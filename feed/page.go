@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
-	"strings"
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
@@ -28,10 +27,12 @@ type tokenList struct {
 }
 
 func (l tokenList) sum(body []byte) []byte {
-	h := sha256.New()
-	h.Write([]byte(strings.Join([]string{"activityfeed page token", l.kind, l.user, l.of, ""}, "\x00")))
-	h.Write(body)
-	return h.Sum(nil)[:tokenSum]
+	text := make([]byte, 0, 256)
+	for _, part := range [...]string{"activityfeed page token", l.kind, l.user, l.of} {
+		text = append(append(text, part...), 0)
+	}
+	sum := sha256.Sum256(append(text, body...))
+	return sum[:tokenSum]
 }
 
 func (l tokenList) seal(place []byte) string {

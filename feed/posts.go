@@ -23,15 +23,14 @@ const bodyPrefix = "P"
 type post struct {
 	id     event.ID
 	author string
-	body   string // the marshaled pb.Photo, until it is decoded
-	// photo is the body as readers get it. It is shared: nobody may change it.
+	// body is the marshaled pb.Photo, photo what it says, once it is decoded: either
+	// goes to readers. The photo is shared: nobody may change it.
+	body  string
 	photo *pb.Photo
-	// size is that of the body.
-	size int
 }
 
 // weight is about what a decoded post takes in memory, in bytes.
-func (p post) weight() int { return bodyWeight + p.size }
+func (p *post) weight() int { return bodyWeight + 2*len(p.body) }
 
 func encodePost(photo *pb.Photo) ([]byte, error) {
 	value := make([]byte, 0, len(bodyPrefix)+len(photo.GetAuthorId())+1+proto.Size(photo))
@@ -42,29 +41,28 @@ func encodePost(photo *pb.Photo) ([]byte, error) {
 }
 
 // parsePost returns false for a tombstone.
-func parsePost(id event.ID, value string) (post, bool) {
+func parsePost(id event.ID, value string) (*post, bool) {
 	rest, body := strings.CutPrefix(value, bodyPrefix)
 	author, bytes, ok := strings.Cut(rest, ",")
-	return post{id: id, author: author, body: bytes, size: len(bytes)}, body && ok
+	return &post{id: id, author: author, body: bytes}, body && ok
 }
 
-// decoded returns the post with its photo.
-func (p post) decoded() (post, error) {
+// decode gives the post its photo.
+func (p *post) decode() error {
 	p.photo = new(pb.Photo)
 	if err := proto.Unmarshal([]byte(p.body), p.photo); err != nil {
-		return post{}, fmt.Errorf("body of post %s: %w", p.id, err)
+		return fmt.Errorf("body of post %s: %w", p.id, err)
 	}
-	// What is left would keep the whole value in memory.
-	p.author, p.body = p.photo.GetAuthorId(), ""
-	return p, nil
+	p.author = p.photo.GetAuthorId()
+	return nil
 }
 
 // posts returns the posts that have a body, in the order of their ids. Deleted
 // posts are left out, missing ones too. The ids must have been read from Redis by
 // [redisStore.ask] after the request came: it tells what was deleted before, of
 // posts whose bodies are in memory.
-func (s *redisStore) posts(ctx context.Context, ids []event.ID) ([]post, error) {
-	found := make([]post, len(ids))
+func (s *redisStore) posts(ctx context.Context, ids []event.ID) ([]*post, error) {
+	found := make([]*post, len(ids))
 	missing, learnt := s.bodies.get(ids, found)
 	if len(missing) > 0 {
 		read, err := s.readPosts(ctx, missing)
@@ -72,19 +70,24 @@ func (s *redisStore) posts(ctx context.Context, ids []event.ID) ([]post, error) 
 			return nil, err
 		}
 		s.bodies.put(read, learnt)
-		for i, at := 0, 0; at < len(read); i++ {
-			if ids[i] == read[at].id {
-				found[i], at = read[at], at+1
-			}
+		fill(found, ids, read)
+	}
+	return keep(found, func(p *post) bool { return p != nil }), nil
+}
+
+// fill puts posts into the places of their ids; they come in the order of the ids.
+func fill(found []*post, ids []event.ID, posts []*post) {
+	for i, at := 0, 0; at < len(posts); i++ {
+		if ids[i] == posts[at].id {
+			found[i], at = posts[at], at+1
 		}
 	}
-	return keep(found, func(p post) bool { return p.photo != nil }), nil
 }
 
 // readPosts returns the posts that have a body, in the order of their ids. Missing
 // ones are counted: a body is written before its id, so it was lost or is yet
 // being written.
-func (s *redisStore) readPosts(ctx context.Context, ids []event.ID) ([]post, error) {
+func (s *redisStore) readPosts(ctx context.Context, ids []event.ID) ([]*post, error) {
 	cmds := make([]*redis.StringCmd, len(ids))
 	for i, id := range ids {
 		cmds[i] = redis.NewStringCmd(ctx, "get", postKey(id))
@@ -92,7 +95,7 @@ func (s *redisStore) readPosts(ctx context.Context, ids []event.ID) ([]post, err
 	if err := s.ask(ctx, erased(cmds)...); err != nil {
 		return nil, redisfault.Of(err, "read %d posts", len(ids))
 	}
-	found := make([]post, 0, len(ids))
+	found := make([]*post, 0, len(ids))
 	for i, cmd := range cmds {
 		value := cmd.Val()
 		if value == "" {
@@ -100,8 +103,7 @@ func (s *redisStore) readPosts(ctx context.Context, ids []event.ID) ([]post, err
 			continue
 		}
 		if p, ok := parsePost(ids[i], value); ok {
-			p, err := p.decoded()
-			if err != nil {
+			if err := p.decode(); err != nil {
 				return nil, err
 			}
 			found = append(found, p)

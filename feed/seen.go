@@ -42,8 +42,9 @@ type positions interface {
 	seen(ctx context.Context, user string) (event.ID, error)
 	// see moves it forward.
 	see(ctx context.Context, user string, upTo event.ID) error
-	// authors returns those of the posts that were not deleted, without their photos.
-	authors(ctx context.Context, ids []event.ID) ([]post, error)
+	// authors returns those of the posts that were not deleted, perhaps without their
+	// photos. The ids must have been read by home for the same request.
+	authors(ctx context.Context, ids []event.ID) ([]*post, error)
 }
 
 var errNoMarks = errors.New("no write side of marks")
@@ -141,11 +142,8 @@ func (s *feedService) visibleOfOthers(ctx context.Context, user string, ids []ev
 	if err != nil {
 		return 0, err
 	}
-	v, err := s.store.viewOf(ctx, user, authorsOf(posts, user))
-	if err != nil {
-		return 0, err
-	}
-	return len(keep(posts, func(p post) bool { return p.author != user && v.home(user, p.author) })), nil
+	posts, err = s.store.inHome(ctx, user, keep(posts, func(p *post) bool { return p.author != user }))
+	return len(posts), err
 }
 
 func (s *redisStore) seen(ctx context.Context, user string) (event.ID, error) {
@@ -168,8 +166,20 @@ func (s *redisStore) see(ctx context.Context, user string, upTo event.ID) error 
 	return redisfault.Of(s.writes.do(ctx, cmd), "move position of %s", user)
 }
 
-// authors reads 66 bytes of each body.
-func (s *redisStore) authors(ctx context.Context, ids []event.ID) ([]post, error) {
+// authors reads 66 bytes of each body that is not in memory.
+func (s *redisStore) authors(ctx context.Context, ids []event.ID) ([]*post, error) {
+	found := make([]*post, len(ids))
+	if missing, _ := s.bodies.get(ids, found); len(missing) > 0 {
+		read, err := s.readAuthors(ctx, missing)
+		if err != nil {
+			return nil, err
+		}
+		fill(found, ids, read)
+	}
+	return keep(found, func(p *post) bool { return p != nil }), nil
+}
+
+func (s *redisStore) readAuthors(ctx context.Context, ids []event.ID) ([]*post, error) {
 	cmds := make([]*redis.StringCmd, len(ids))
 	for i, id := range ids {
 		cmds[i] = redis.NewStringCmd(ctx, "getrange", postKey(id), 0, authorPrefix-1)
@@ -177,11 +187,11 @@ func (s *redisStore) authors(ctx context.Context, ids []event.ID) ([]post, error
 	if err := s.ask(ctx, erased(cmds)...); err != nil {
 		return nil, redisfault.Of(err, "read authors of %d posts", len(ids))
 	}
-	found := make([]post, 0, len(ids))
+	found := make([]*post, 0, len(ids))
 	for i, cmd := range cmds {
 		rest, body := strings.CutPrefix(cmd.Val(), bodyPrefix)
 		if author, _, ok := strings.Cut(rest, ","); body && ok {
-			found = append(found, post{id: ids[i], author: author})
+			found = append(found, &post{id: ids[i], author: author})
 		}
 	}
 	return found, nil

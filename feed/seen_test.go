@@ -109,6 +109,29 @@ func TestUnseen(t *testing.T) {
 	})
 }
 
+// A count looks at the bodies that a process has in memory, and is right all the same
+// after deletes and unfollows that another process took.
+func TestUnseenIsCountedFromMemory(t *testing.T) {
+	t.Parallel()
+	onEngines(t, func(t *testing.T, w *world) {
+		writer, reader := w.process(t, smallConfig()), w.process(t, smallConfig())
+		writer.apply(t, followed("bob", "ann"), followed("bob", "cid"))
+		posts := []string{writer.post(t, "ann"), writer.post(t, "ann"), writer.post(t, "cid")}
+		reader.wantHome(t, "bob", posts[2], posts[1], posts[0])
+		writer.apply(t, deleted("ann", posts[1]))
+		reader.wantUnseen(t, "bob", &pb.Unseen{Count: 2})
+		writer.apply(t, unfollowed("bob", "cid"))
+		reader.wantUnseen(t, "bob", &pb.Unseen{Count: 1})
+
+		// Without its body in Redis the post is counted by those who remember it.
+		if err := reader.client.Del(t.Context(), "post:{"+posts[0]+"}").Err(); err != nil {
+			t.Fatal(err)
+		}
+		reader.wantUnseen(t, "bob", &pb.Unseen{Count: 1})
+		w.process(t, smallConfig()).wantUnseen(t, "bob", &pb.Unseen{})
+	})
+}
+
 func TestPositionMovesOnlyForwardOnEveryDevice(t *testing.T) {
 	t.Parallel()
 	onEngines(t, func(t *testing.T, w *world) {

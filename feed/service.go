@@ -23,12 +23,12 @@ type timeline interface {
 	older(ctx context.Context, author string, cursor event.ID, want int) (ids []event.ID, end bool, err error)
 	// posts returns those of the posts that were not deleted, in their order. The ids
 	// must have been read by home or older for the same request.
-	posts(ctx context.Context, ids []event.ID) ([]post, error)
+	posts(ctx context.Context, ids []event.ID) ([]*post, error)
 	// readPosts does so for any ids.
-	readPosts(ctx context.Context, ids []event.ID) ([]post, error)
+	readPosts(ctx context.Context, ids []event.ID) ([]*post, error)
 	// inHome returns, in place, those of the posts that stand in the home feed of the
 	// user, which was read by home for the same request.
-	inHome(ctx context.Context, user string, posts []post) ([]post, error)
+	inHome(ctx context.Context, user string, posts []*post) ([]*post, error)
 	// viewOf asks what user may see of the authors.
 	viewOf(ctx context.Context, user string, authors []string) (view, error)
 }
@@ -48,18 +48,24 @@ type feedService struct {
 
 // GetHomeFeed reads a page of what the followees of a user posted.
 func (s *feedService) GetHomeFeed(ctx context.Context, req *pb.GetHomeFeedRequest) (*pb.GetHomeFeedResponse, error) {
+	resp, err := s.homeFeed(ctx, req)
+	return resp.GetHomeFeedResponse, err
+}
+
+// homeFeed returns the answer to a GetHomeFeed.
+func (s *feedService) homeFeed(ctx context.Context, req *pb.GetHomeFeedRequest) (homeFeed, error) {
 	user := req.GetUserId()
 	page, err := s.page(ctx, pageRequest{
 		list: tokenList{kind: "home", user: user}, size: req.GetPageSize(), token: req.GetPageToken(),
 		source: func(cursor event.ID, want int) ([]event.ID, bool, error) {
 			return s.store.home(ctx, user, cursor, want)
 		},
-		visible: func(posts []post) ([]post, error) {
+		visible: func(posts []*post) ([]*post, error) {
 			return s.store.inHome(ctx, user, posts)
 		},
 	})
 	if err != nil {
-		return nil, err
+		return homeFeed{}, err
 	}
 	resp := &pb.GetHomeFeedResponse{Photos: page.photos, NextPageToken: page.next, HasMore: page.more}
 	if req.GetPageToken() == "" {
@@ -67,10 +73,10 @@ func (s *feedService) GetHomeFeed(ctx context.Context, req *pb.GetHomeFeedReques
 	}
 	if req.GetWithUnseen() {
 		if resp.Unseen, err = s.unseen(ctx, user); err != nil {
-			return nil, err
+			return homeFeed{}, err
 		}
 	}
-	return resp, nil
+	return homeFeed{resp, page.bodies}, nil
 }
 
 // GetAuthorFeed reads a page of one author's posts; it is empty where one of the
@@ -89,7 +95,7 @@ func (s *feedService) GetAuthorFeed(ctx context.Context, req *pb.GetAuthorFeedRe
 			}
 			return s.store.older(ctx, author, cursor, want)
 		},
-		visible: func(posts []post) ([]post, error) { return posts, nil },
+		visible: func(posts []*post) ([]*post, error) { return posts, nil },
 	})
 	if err != nil {
 		return nil, err
@@ -137,11 +143,12 @@ type pageRequest struct {
 	token  string
 	source func(cursor event.ID, want int) (ids []event.ID, end bool, err error)
 	// visible leaves out what the reader must not see.
-	visible func([]post) ([]post, error)
+	visible func([]*post) ([]*post, error)
 }
 
 type page struct {
 	photos []*pb.Photo
+	bodies []string   // the photos, encoded
 	ids    []event.ID // of the photos
 	next   string
 	more   bool
@@ -158,7 +165,7 @@ func (s *feedService) page(ctx context.Context, req pageRequest) (page, error) {
 	if err != nil {
 		return page{}, err
 	}
-	var found []post
+	var found []*post
 	for end := false; !end && len(found) <= size; {
 		var ids []event.ID
 		ids, end, err = req.source(cursor, size+1-len(found))
@@ -177,22 +184,26 @@ func (s *feedService) page(ctx context.Context, req pageRequest) (page, error) {
 		if err != nil {
 			return page{}, err
 		}
-		found = append(found, posts...)
+		if found == nil {
+			found = posts
+		} else {
+			found = append(found, posts...)
+		}
 	}
 	p := page{more: len(found) > size}
 	if p.more {
 		found = found[:size]
 		p.next = req.list.cursorToken(found[size-1].id)
 	}
-	p.photos, p.ids = make([]*pb.Photo, len(found)), make([]event.ID, len(found))
+	p.photos, p.bodies, p.ids = make([]*pb.Photo, len(found)), make([]string, len(found)), make([]event.ID, len(found))
 	for i, f := range found {
-		p.photos[i], p.ids[i] = f.photo, f.id
+		p.photos[i], p.bodies[i], p.ids[i] = f.photo, f.body, f.id
 	}
 	return p, nil
 }
 
 // authorsOf returns the authors of posts, each once, without the reader.
-func authorsOf(posts []post, reader string) []string {
+func authorsOf(posts []*post, reader string) []string {
 	seen := map[string]bool{reader: true}
 	var authors []string
 	for _, p := range posts {
@@ -205,7 +216,7 @@ func authorsOf(posts []post, reader string) []string {
 }
 
 // keep returns the posts that pass, in place.
-func keep(posts []post, pass func(post) bool) []post {
+func keep(posts []*post, pass func(*post) bool) []*post {
 	kept := posts[:0]
 	for _, p := range posts {
 		if pass(p) {

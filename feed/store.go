@@ -29,10 +29,11 @@ const (
 	clockSkew = 2 * time.Second
 )
 
-// Requests share pipelines that are shorter and more than those of the write side:
-// somebody waits for each.
+// Requests share pipelines that are shorter than those of the write side: somebody
+// waits for each. With two, one is answered while the other is written; more would
+// spread the same reads over shorter ones.
 const (
-	readPipelines    = 4
+	readPipelines    = 2
 	readPipelineSize = 500
 )
 
@@ -57,7 +58,8 @@ type redisStore struct {
 
 	// writes collects the commands of concurrent handlers into large pipelines, reads
 	// those of concurrent requests.
-	writes, reads *batcher
+	writes *batcher
+	reads  *asking
 	// bodies and views remember what requests have read.
 	bodies *bodyCache
 	views  *viewCache
@@ -85,7 +87,7 @@ func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Tim
 		views:     newViewCache(cfg.ViewCache),
 	}
 	s.writes = newBatcher(cfg.Pipelines, 2*cfg.PipelineSize, s.exec, questionLane, postLane)
-	s.reads = newBatcher(readPipelines, readPipelineSize, s.execReads)
+	s.reads = newAsking(readPipelines, readPipelineSize, s.execReads)
 	return s
 }
 

@@ -15,7 +15,8 @@ import (
 
 // readAhead is how many entries are read beyond those asked for: to reach one
 // that is older than the disorder, as a feed with a post every few minutes does,
-// and to make up for what is hidden.
+// and to make up for what is hidden. Of a feed that was read before fewer are read
+// if they did then.
 const readAhead = 10
 
 // window is a part of a stored home feed.
@@ -51,9 +52,14 @@ const (
 // home returns the ids of a home feed below cursor, newest first, each once: want
 // at most, and at least one unless end, which says that there are no more.
 func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, want int) (ids []event.ID, end bool, err error) {
-	count, built := want+s.ahead, false
+	ahead := s.ahead
+	known := s.views.know(user)
+	if cursor == noCursor {
+		ahead = known.ahead(s.ahead)
+	}
+	count, built := want+ahead, false
 	for {
-		w, err := s.read(ctx, user, cursor, count)
+		w, err := s.read(ctx, user, known, cursor, count)
 		if err != nil {
 			return nil, false, err
 		}
@@ -72,6 +78,9 @@ func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, wan
 		}
 		stored := w.below(cursor)
 		if len(stored.ids) >= want || stored.end || w.atEnd && len(stored.ids) > 0 {
+			if cursor == noCursor {
+				known.enough(w.spare(stored.ids, want))
+			}
 			s.metrics.merged(len(w.pulled))
 			return s.merge(ctx, stored, w.pulled, cursor, want)
 		}
@@ -109,11 +118,25 @@ func (w window) below(cursor event.ID) part {
 	return p
 }
 
+// spare returns how many entries beyond those asked for would have done, and one
+// more: what comes next may lie less far apart. It returns 0 if these were needed.
+func (w window) spare(ids []event.ID, want int) int {
+	if want < 1 || len(ids) < want {
+		return 0
+	}
+	for n := max(want, 2) + 1; n < len(w.entries); n++ {
+		if shift(slices.Max(w.entries[n-3:n]), disorder) <= ids[want-1] {
+			return n - want + 1
+		}
+	}
+	return 0
+}
+
 // read reads count entries of a stored feed, from the head or from a place that
 // is surely above cursor.
-func (s *redisStore) read(ctx context.Context, user string, cursor event.ID, count int) (window, error) {
+func (s *redisStore) read(ctx context.Context, user string, known known, cursor event.ID, count int) (window, error) {
 	if cursor == noCursor {
-		if w, ok, err := s.readHead(ctx, user, count); ok || err != nil {
+		if w, ok, err := s.readHead(ctx, user, known, count); ok || err != nil {
 			return w, err
 		}
 	}
@@ -136,21 +159,23 @@ func (s *redisStore) read(ctx context.Context, user string, cursor event.ID, cou
 // before, two commands tell everything. Pushes and trims in between are harmless,
 // since the entries alone tell whether the end was reached. It returns false if the
 // edition has changed, or is missing.
-func (s *redisStore) readHead(ctx context.Context, user string, count int) (window, bool, error) {
-	known, ok := s.views.know(user)
-	if !ok || s.now().Sub(known.at) > s.cfg.ColdAfter/20 {
+func (s *redisStore) readHead(ctx context.Context, user string, known known, count int) (window, bool, error) {
+	if known.edition == nil || s.now().Sub(known.at) > s.cfg.ColdAfter/20 {
 		return s.readWholeHead(ctx, user, count)
 	}
-	entries := redis.NewStringSliceCmd(ctx, "lrange", feedKey(user), 0, count-1)
-	edition := redis.NewStringCmd(ctx, "get", editionKey(user))
+	// Replies as they come: to make thirty strings of one took longer than to read it.
+	entries := redis.NewRawCmd(ctx, "lrange", feedKey(user), 0, count-1)
+	edition := redis.NewRawCmd(ctx, "get", editionKey(user))
 	if err := s.ask(ctx, entries, edition); err != nil {
 		return window{}, false, redisfault.Of(err, "read feed of %s", user)
 	}
-	if edition.Val() != known.name {
+	l, isList := parseList(entries.Val())
+	name, isName := parseString(edition.Val())
+	if !isList || !isName || string(name) != known.name {
 		return s.readWholeHead(ctx, user, count)
 	}
 	w := window{edition: known.name, pulled: known.pulled, expires: s.cfg.ColdAfter}
-	return w.with(entries.Val(), count), true, nil
+	return w.with(l, count), true, nil
 }
 
 // readWholeHead does so for a feed that this process knows nothing of.
@@ -170,38 +195,27 @@ func (s *redisStore) readWholeHead(ctx context.Context, user string, count int) 
 		edition: after.Val(), pulled: pulled.Val(),
 		expires: time.Duration(expires.Val()) * time.Millisecond,
 	}
-	w = w.with(entries.Val(), count)
+	w = w.with(listOf(entries.Val()), count)
 	s.views.confirm(user, w, s.now())
 	return w, true, nil
 }
 
 // with returns the window with the newest entries of its edition's list, count at
 // most.
-func (w window) with(list []string, count int) window {
-	w.atEnd = len(list) < count
-	w.entries = parseEntries(list)
+func (w window) with(l listed, count int) window {
+	w.atEnd = l.length < count
+	w.entries = l.ids
 	switch {
-	case len(list) == 0:
+	case l.length == 0:
 		w.state = cold
 	case strings.HasPrefix(w.edition, markerPrefix):
 		w.state = unfinished
-	case w.atEnd && list[len(list)-1] == sentinel:
+	case w.atEnd && l.whole:
 		w.state = whole
 	default:
 		w.state = partial
 	}
 	return w
-}
-
-// parseEntries returns the ids of a list: what is no id is the sentinel or a marker.
-func parseEntries(list []string) []event.ID {
-	ids := make([]event.ID, 0, len(list))
-	for _, entry := range list {
-		if id, err := event.ParseID(entry); err == nil {
-			ids = append(ids, id)
-		}
-	}
-	return ids
 }
 
 func parseWindow(reply []string) window {
@@ -213,7 +227,7 @@ func parseWindow(reply []string) window {
 	if n, err := strconv.Atoi(reply[4]); err == nil && n > 0 {
 		w.pulled, entries = entries[:n], entries[n:]
 	}
-	w.entries = parseEntries(entries)
+	w.entries = listOf(entries).ids
 	switch {
 	case last == sentinel:
 		w.state = whole

@@ -44,9 +44,10 @@ type ReadConfig struct {
 	Posts int
 	// Callers is how many calls are under way at once. Default 64.
 	Callers int
-	// Period is how long each way is measured in a round. Default 5 s.
+	// Period is how long each way is measured in a round. Default 2 s.
 	Period time.Duration
-	// Rounds is how often everything is measured; medians count. Default 3.
+	// Rounds is how often everything is measured; medians count. Default 9: many short
+	// ones, so that a neighbour's work falls into both ways.
 	Rounds int
 }
 
@@ -55,8 +56,8 @@ func (c ReadConfig) withDefaults() ReadConfig {
 	c.Follows = min(cmp.Or(c.Follows, 50), c.Users-1)
 	c.Posts = cmp.Or(c.Posts, 20_000)
 	c.Callers = cmp.Or(c.Callers, 64)
-	c.Period = cmp.Or(c.Period, 5*time.Second)
-	c.Rounds = cmp.Or(c.Rounds, 3)
+	c.Period = cmp.Or(c.Period, 2*time.Second)
+	c.Rounds = cmp.Or(c.Rounds, 9)
 	return c
 }
 
@@ -211,13 +212,14 @@ func (r *reading) serve(feeds *feed.Feed) (addr string, stop func(), err error) 
 // homeFeedMethod is the full name of the method that both servers answer.
 const homeFeedMethod = pb.FeedService_GetHomeFeed_FullMethodName
 
-// serveBare runs a gRPC server with nothing in it but the method.
+// serveBare runs a gRPC server with nothing in it but the method, with as many
+// waiting goroutines as ours has.
 func (r *reading) serveBare() (addr string, stop func(), err error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}
-	server := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}))
+	server := grpc.NewServer(grpc.ForceServerCodecV2(rawCodec{}), grpc.NumStreamWorkers(rpc.StreamWorkers))
 	server.RegisterService(&grpc.ServiceDesc{
 		ServiceName: pb.FeedService_ServiceDesc.ServiceName,
 		HandlerType: (*any)(nil),

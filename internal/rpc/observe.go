@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,8 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	running  *prometheus.GaugeVec
+	// methods holds a *method by name.
+	methods sync.Map
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -45,6 +48,23 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}
 	}
 	return m, nil
+}
+
+// method is what is counted of one method, so that calls need not look for each.
+type method struct {
+	seconds prometheus.Observer
+	running prometheus.Gauge
+}
+
+func (m *metrics) of(name string) *method {
+	if known, ok := m.methods.Load(name); ok {
+		return known.(*method) //nolint:forcetypeassert // nothing else is stored
+	}
+	known, _ := m.methods.LoadOrStore(name, &method{
+		seconds: m.seconds.WithLabelValues(name),
+		running: m.running.WithLabelValues(name),
+	})
+	return known.(*method) //nolint:forcetypeassert // as above
 }
 
 // call is what the inner layers tell the observer.
@@ -76,12 +96,12 @@ type observer struct {
 
 func (o observer) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (resp any, err error) {
 	c, start := new(call), time.Now()
-	o.metrics.running.WithLabelValues(info.FullMethod).Inc()
+	o.metrics.of(info.FullMethod).running.Inc()
 	// What is seen if next panics: the recovery above has not made its error yet.
 	err = errInternal.Err()
 	defer func() {
 		took := time.Since(start)
-		o.metrics.seconds.WithLabelValues(info.FullMethod).Observe(took.Seconds())
+		o.metrics.of(info.FullMethod).seconds.Observe(took.Seconds())
 		o.finish(ctx, info.FullMethod, c, err, took)
 	}()
 	return next(context.WithValue(ctx, callKey{}, c), req)
@@ -89,7 +109,7 @@ func (o observer) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo
 
 func (o observer) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) (err error) {
 	c, start := new(call), time.Now()
-	o.metrics.running.WithLabelValues(info.FullMethod).Inc()
+	o.metrics.of(info.FullMethod).running.Inc()
 	err = errInternal.Err()
 	defer func() { o.finish(stream.Context(), info.FullMethod, c, err, time.Since(start)) }()
 	return next(srv, contextStream{stream, context.WithValue(stream.Context(), callKey{}, c)})
@@ -97,7 +117,7 @@ func (o observer) stream(srv any, stream grpc.ServerStream, info *grpc.StreamSer
 
 func (o observer) finish(ctx context.Context, method string, c *call, err error, took time.Duration) {
 	code := status.Code(err)
-	o.metrics.running.WithLabelValues(method).Dec()
+	o.metrics.of(method).running.Dec()
 	o.metrics.requests.WithLabelValues(method, code.String()).Inc()
 	level := levelOf(code)
 	if c.drained {

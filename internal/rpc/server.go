@@ -27,6 +27,11 @@ const handlerGrace = 5 * time.Second
 // silent connection would hold up every shutdown.
 const handshakeTimeout = 3 * time.Second
 
+// StreamWorkers is how many goroutines wait for calls. One that has answered a call
+// keeps its stack, where a new one would grow it again: 6 us a call. Calls and
+// streams beyond them get goroutines of their own.
+const StreamWorkers = 256
+
 // Server is a gRPC server with the layers of the package comment, standard health
 // and reflection. It serves once.
 type Server struct {
@@ -59,6 +64,8 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Server, erro
 
 	opts := []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(cfg.MaxRequestBytes),
+		grpc.ForceServerCodecV2(newWireCodec()),
+		grpc.NumStreamWorkers(StreamWorkers),
 		grpc.ConnectionTimeout(min(handshakeTimeout, cfg.DrainTimeout)),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: cfg.KeepaliveTime, Timeout: cfg.KeepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: cfg.MinClientPing, PermitWithoutStream: true}),

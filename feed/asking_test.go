@@ -1,0 +1,111 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// echo answers each command with its own number, after a second; errors are those
+// of numbers that 7 divides.
+type echo struct {
+	sizes []int
+	ran   []string
+}
+
+func (e *echo) exec(_ context.Context, cmds []redis.Cmder) error {
+	e.sizes = append(e.sizes, len(cmds))
+	time.Sleep(time.Second) // virtual
+	for _, cmd := range cmds {
+		n := cmd.Args()[1].(string)
+		e.ran = append(e.ran, n)
+		if n == "7" {
+			cmd.SetErr(errTapped)
+		}
+	}
+	return nil
+}
+
+func TestRequestsShareAPipeline(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		first  int // commands of a request that is under way
+		others []int
+		want   []int // commands of each pipeline
+	}{
+		{"a lone one waits for nobody", 1, nil, []int{1}},
+		{"those who come meanwhile go together", 1, []int{2, 2, 3}, []int{1, 7}},
+		{"up to the size of a pipeline", 1, []int{6, 4, 6}, []int{1, 10, 6}},
+		{"what belongs together stays together", 1, []int{25, 1}, []int{1, 25, 1}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var e echo
+				a := newAsking(1, 10, e.exec)
+				var requests sync.WaitGroup
+				begin := func(n int) {
+					requests.Go(func() {
+						cmds := make([]redis.Cmder, n)
+						for i := range cmds {
+							cmds[i] = command(i + 1)
+						}
+						if err := a.do(t.Context(), cmds...); (err != nil) != (n >= 7) {
+							t.Errorf("do of %d commands = %v", n, err)
+						}
+					})
+					synctest.Wait()
+				}
+				begin(tt.first)
+				for _, n := range tt.others {
+					begin(n)
+				}
+				requests.Wait()
+				if len(e.sizes) != len(tt.want) {
+					t.Fatalf("pipelines of %v, want %v", e.sizes, tt.want)
+				}
+				for i, n := range tt.want {
+					if e.sizes[i] != n {
+						t.Fatalf("pipelines of %v, want %v", e.sizes, tt.want)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestARequestThatEndsTakesNoOtherAlong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var e echo
+		a := newAsking(1, 10, e.exec)
+		first, cancelFirst := context.WithCancel(t.Context())
+		var leaving sync.WaitGroup
+		leaving.Go(func() { _ = a.do(first, command(1)) })
+		synctest.Wait()
+		// The one who sends ends while the pipeline is under way, and one who waits
+		// before it is sent.
+		cancelFirst()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := a.do(ctx, command(2)); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("do = %v, want a deadline", err)
+		}
+		if err := a.do(t.Context(), command(3)); err != nil {
+			t.Error(err)
+		}
+		leaving.Wait()
+		if len(e.ran) != 2 || e.ran[0] != "1" || e.ran[1] != "3" {
+			t.Errorf("ran %v, want 1 and 3", e.ran)
+		}
+		if err := a.do(t.Context()); err != nil {
+			t.Errorf("do of nothing = %v", err)
+		}
+	})
+}
