@@ -60,7 +60,7 @@ func BenchmarkRowsByDriver(b *testing.B) {
 	table := newTable(b)
 	r := &rows{}
 	for i, e := range benchEvents() {
-		if err := r.add(e, record.Record{Offset: int64(i)}, record.Origin{Topic: event.Topic}); err != nil {
+		if err := r.add(e, record.Framed{Record: record.Record{Offset: int64(i)}}, record.Origin{Topic: event.Topic}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -3,6 +3,7 @@ package analytics
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"time"
 
@@ -89,7 +90,8 @@ func (s *store) insert(ctx context.Context, token string, r block, from, to int)
 	}
 	// After Send or Abort this does nothing; after a panic it gives the connection back.
 	defer batch.Close() //nolint:errcheck // err, or Send's, tells why
-	if err := r.appendTo(batch, from, to); err != nil {
+	columns := newColumns(batch)
+	if err := errors.Join(r.appendTo(columns, from, to), columns.close()); err != nil {
 		_ = batch.Abort() // err tells why
 		return err
 	}

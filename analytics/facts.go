@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-
 	"activityfeed/internal/delivery"
 	"activityfeed/internal/record"
 	pb "activityfeed/proto/activityfeed/v1"
@@ -63,7 +61,7 @@ type facts struct {
 	logPartition []int32
 	logOffset    []int64
 
-	records []record.Record
+	frames []record.Frame
 }
 
 var factsPool = sync.Pool{New: func() any { return new(facts) }}
@@ -76,7 +74,8 @@ func newFacts() block {
 func (f *facts) len() int                   { return len(f.factID) }
 func (f *facts) columns() string            { return factColumns }
 func (f *facts) id(i int) uint64            { return f.factID[i] }
-func (f *facts) record(i int) record.Record { return f.records[i] }
+func (f *facts) place(i int) int64          { return f.logOffset[i] }
+func (f *facts) record(i int) record.Record { return f.frames[i].Record() }
 func (f *facts) oldest() time.Time          { return earliest(f.done) }
 
 // grow does nothing: facts are few.
@@ -89,8 +88,8 @@ func (f *facts) release() {
 	factsPool.Put(f)
 }
 
-func (f *facts) take(rec record.Record, origin record.Origin) error {
-	d, err := delivery.Decode(rec)
+func (f *facts) take(rec record.Framed, origin record.Origin) error {
+	d, err := delivery.Decode(rec.Record)
 	if err != nil {
 		return err
 	}
@@ -122,7 +121,7 @@ func (f *facts) take(rec record.Record, origin record.Origin) error {
 	f.eventType, f.topic = append(f.eventType, one.eventType), append(f.topic, one.topic)
 	f.partition, f.offset = append(f.partition, one.partition), append(f.offset, one.offset)
 	f.logTopic, f.logPartition, f.logOffset = append(f.logTopic, origin.Topic), append(f.logPartition, origin.Partition), append(f.logOffset, rec.Offset)
-	f.records = append(f.records, rec)
+	f.frames = append(f.frames, rec.Frame)
 	return nil
 }
 
@@ -162,7 +161,7 @@ func number(field, id string) (uint64, error) {
 	return n, nil
 }
 
-func (f *facts) appendTo(batch driver.Batch, from, to int) error {
+func (f *facts) appendTo(c *columns, from, to int) error {
 	for i, column := range []any{
 		f.factID[from:to], f.kind[from:to], f.service[from:to], f.accepted[from:to], f.done[from:to],
 		f.eventID[from:to], f.postID[from:to], f.author[from:to], f.audience[from:to], f.written[from:to],
@@ -170,7 +169,7 @@ func (f *facts) appendTo(batch driver.Batch, from, to int) error {
 		f.eventType[from:to], f.topic[from:to], f.partition[from:to], f.offset[from:to],
 		f.logTopic[from:to], f.logPartition[from:to], f.logOffset[from:to],
 	} {
-		if err := batch.Column(i).Append(column); err != nil {
+		if err := c.append(i, column); err != nil {
 			return err
 		}
 	}

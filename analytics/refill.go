@@ -236,7 +236,7 @@ func (r *Refill) Add(msg *message.Message) (full bool, err error) {
 	if r.rows.len() == 0 {
 		r.origin = origin
 	}
-	if err := addRecord(r.rows, rec, origin); err != nil {
+	if err := addRecord(r.rows, record.Framed{Record: rec}, origin); err != nil {
 		return false, err
 	}
 	r.added.Add(1)
@@ -287,7 +287,7 @@ func (r *Refill) insert(ctx context.Context, into string, origin record.Origin, 
 			return nil
 		}
 		if ctx.Err() != nil || blameOf(err) != blameEngine || time.Since(begin) > refillPatience {
-			return fmt.Errorf("analytics: insert %s-%d into %s: %w", origin, rows.record(rows.len()-1).Offset, into, err)
+			return fmt.Errorf("analytics: insert %s-%d into %s: %w", origin, rows.place(rows.len()-1), into, err)
 		}
 		r.log.WarnContext(ctx, "rebuild: ClickHouse takes no insert, trying again", "topic", origin.Topic,
 			"partition", origin.Partition, "offset", origin.Offset, "err", err)

@@ -10,8 +10,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
-
 	"activityfeed/internal/event"
 	"activityfeed/internal/record"
 	pb "activityfeed/proto/activityfeed/v1"
@@ -53,10 +51,10 @@ type rows struct {
 
 	// omitPosts is Config.OmitPosts.
 	omitPosts bool
-	// records are where the rows came from, for poison. They alias the payload.
-	records []record.Record
-	// known are types and sources, the same few in every batch.
-	known event.Strings
+	// frames are where the rows came from, for poison: parts of the payload.
+	frames []record.Frame
+	// reader decodes.
+	reader *event.Reader
 }
 
 // rowsPool keeps the columns of finished batches.
@@ -78,7 +76,8 @@ func newBareRows() block {
 func (r *rows) len() int                   { return len(r.eventID) }
 func (r *rows) columns() string            { return insertColumns }
 func (r *rows) id(i int) uint64            { return r.eventID[i] }
-func (r *rows) record(i int) record.Record { return r.records[i] }
+func (r *rows) place(i int) int64          { return r.logOffset[i] }
+func (r *rows) record(i int) record.Record { return r.frames[i].Record() }
 func (r *rows) oldest() time.Time          { return earliest(r.eventTime) }
 
 func (r *rows) grow(n int) {
@@ -88,11 +87,14 @@ func (r *rows) grow(n int) {
 	r.mentions, r.level, r.source = slices.Grow(r.mentions, n), slices.Grow(r.level, n), slices.Grow(r.source, n)
 	r.logTopic, r.logPartition, r.logOffset = slices.Grow(r.logTopic, n), slices.Grow(r.logPartition, n), slices.Grow(r.logOffset, n)
 	r.logID, r.original = slices.Grow(r.logID, n), slices.Grow(r.original, n)
-	r.records = slices.Grow(r.records, n)
+	r.frames = slices.Grow(r.frames, n)
 }
 
-func (r *rows) take(rec record.Record, origin record.Origin) error {
-	e, err := event.DecodeRecord(rec, &r.known)
+func (r *rows) take(rec record.Framed, origin record.Origin) error {
+	if r.reader == nil {
+		r.reader = new(event.Reader)
+	}
+	e, err := r.reader.Read(rec.Record)
 	if err != nil {
 		return err
 	}
@@ -124,7 +126,7 @@ func (r *rows) release() {
 	clear(r.logTopic)
 	clear(r.logID)
 	clear(r.original)
-	clear(r.records)
+	clear(r.frames)
 	*r = rows{
 		eventID:       r.eventID[:0],
 		eventType:     r.eventType[:0],
@@ -143,8 +145,8 @@ func (r *rows) release() {
 		logOffset:     r.logOffset[:0],
 		logID:         r.logID[:0],
 		original:      r.original[:0],
-		records:       r.records[:0],
-		known:         r.known,
+		frames:        r.frames[:0],
+		reader:        r.reader,
 	}
 	rowsPool.Put(r)
 }
@@ -163,7 +165,7 @@ type row struct {
 
 // add appends the row of an event. An error means that the event can never be a
 // row; nothing was appended then.
-func (r *rows) add(e event.Event, rec record.Record, origin record.Origin) error {
+func (r *rows) add(e event.Event, rec record.Framed, origin record.Origin) error {
 	if !possible(e.Time) {
 		return fmt.Errorf("event time %s is not between %d and %d",
 			e.Time.UTC().Format(time.RFC3339), firstTime.Year(), lastTime.Year())
@@ -187,7 +189,7 @@ func (r *rows) add(e event.Event, rec record.Record, origin record.Origin) error
 	r.postID = append(r.postID, post)
 	r.mediaCount = append(r.mediaCount, uint8(row.media))                // at most 20, event.proto
 	r.captionLength = append(r.captionLength, uint16(row.captionLength)) // at most 2200
-	r.mentions = append(r.mentions, row.mentions)
+	r.mentions = append(r.mentions, slices.Clone(row.mentions))          // the event is valid until the next one
 	r.level = append(r.level, row.level)
 	r.source = append(r.source, e.Source)
 	r.logTopic = append(r.logTopic, origin.Topic)
@@ -199,7 +201,7 @@ func (r *rows) add(e event.Event, rec record.Record, origin record.Origin) error
 		original = string(rec.Value)
 	}
 	r.original = append(r.original, original)
-	r.records = append(r.records, rec)
+	r.frames = append(r.frames, rec.Frame)
 	return nil
 }
 
@@ -248,7 +250,7 @@ func levelName(level pb.NotificationLevel) string {
 var noMentions any = []string(nil)
 
 // appendTo appends rows [from, to) to an INSERT of insertColumns, column by column.
-func (r *rows) appendTo(batch driver.Batch, from, to int) error {
+func (r *rows) appendTo(c *columns, from, to int) error {
 	for i, column := range []any{
 		r.eventID[from:to],
 		r.eventType[from:to],
@@ -271,12 +273,12 @@ func (r *rows) appendTo(batch driver.Batch, from, to int) error {
 		if column == nil {
 			continue
 		}
-		if err := batch.Column(i).Append(column); err != nil {
+		if err := c.append(i, column); err != nil {
 			return err
 		}
 	}
 	// The driver appends whole array columns by reflection; row by row it does not.
-	mentions := batch.Column(9)
+	mentions := c.batch.Column(9)
 	for _, names := range r.mentions[from:to] {
 		boxed := noMentions
 		if len(names) > 0 {

@@ -139,11 +139,11 @@ func TestAddRefusesWhatIsNoRow(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			r := &rows{}
-			err := r.add(tt.e, record.Record{}, record.Origin{})
+			err := r.add(tt.e, record.Framed{}, record.Origin{})
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("add = %v, want an error that names %s", err, tt.want)
 			}
-			if r.len() != 0 || len(r.records) != 0 {
+			if r.len() != 0 || len(r.frames) != 0 {
 				t.Errorf("add left %d rows behind its error", r.len())
 			}
 		})
@@ -153,12 +153,12 @@ func TestAddRefusesWhatIsNoRow(t *testing.T) {
 func TestReleaseLeavesNothing(t *testing.T) {
 	t.Parallel()
 	r := &rows{}
-	if err := r.add(photo(1, "ann"), record.Record{Value: []byte("x")}, record.Origin{Topic: "t"}); err != nil {
+	if err := r.add(photo(1, "ann"), record.Framed{Frame: record.Frame("x")}, record.Origin{Topic: "t"}); err != nil {
 		t.Fatal(err)
 	}
-	kept := r.records[:1]
+	kept := r.frames[:1]
 	r.release()
-	if kept[0].Value != nil {
+	if kept[0] != nil {
 		t.Error("release keeps the payload alive")
 	}
 }

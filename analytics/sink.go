@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"iter"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -62,7 +61,7 @@ type sink struct {
 
 // handleBatch is the handler of the log: a message is a run of records.
 func (s *sink) handleBatch(msg *message.Message) error {
-	return s.write(msg.Context(), record.Batch(msg.Payload))
+	return s.write(msg.Context(), msg.Payload)
 }
 
 // handleSingle is the handler of the retry topic: a message is one record.
@@ -70,7 +69,7 @@ func (s *sink) handleSingle(msg *message.Message) error {
 	origin := record.OriginOf(msg.Context())
 	one := record.FromMessage(msg)
 	one.Offset, one.Time = origin.Offset, origin.Time
-	return s.write(msg.Context(), func(yield func(record.Record, error) bool) { yield(one, nil) })
+	return s.write(msg.Context(), record.AppendBatch(nil, one))
 }
 
 // bad is a record that cannot be a row, and why.
@@ -83,7 +82,7 @@ type bad struct {
 // write inserts a run of records, then poisons what could not be inserted. In
 // this order an outage of ClickHouse publishes nothing, and a failing publish
 // costs a repeat that ClickHouse drops.
-func (s *sink) write(ctx context.Context, records iter.Seq2[record.Record, error]) error {
+func (s *sink) write(ctx context.Context, payload []byte) error {
 	origin := record.OriginOf(ctx)
 	select {
 	case s.slots <- struct{}{}:
@@ -97,7 +96,7 @@ func (s *sink) write(ctx context.Context, records iter.Seq2[record.Record, error
 	// Gaps of the log may make the run look longer than it is.
 	r.grow(int(min(origin.LastOffset-origin.Offset+1, mostRows)))
 
-	undecodable, err := s.decode(ctx, records, r)
+	undecodable, err := s.decode(ctx, payload, r)
 	if err != nil {
 		return err
 	}
@@ -121,10 +120,10 @@ func (s *sink) write(ctx context.Context, records iter.Seq2[record.Record, error
 
 // decode fills r and returns the records that are no events of ours, or
 // impossible ones. Unknown types are left out and counted.
-func (s *sink) decode(ctx context.Context, records iter.Seq2[record.Record, error], r block) ([]bad, error) {
+func (s *sink) decode(ctx context.Context, payload []byte, r block) ([]bad, error) {
 	origin := record.OriginOf(ctx)
 	var undecodable []bad
-	for rec, err := range records {
+	for rec, err := range record.Frames(payload) {
 		if err != nil {
 			return nil, fmt.Errorf("read batch %s: %w", origin, err)
 		}
@@ -139,7 +138,7 @@ func (s *sink) decode(ctx context.Context, records iter.Seq2[record.Record, erro
 			if f := fault.Of(err); f != nil && f.Reason != "" {
 				reason = f.Reason
 			}
-			undecodable = append(undecodable, bad{rec, reason, err})
+			undecodable = append(undecodable, bad{rec.Frame.Record(), reason, err})
 		}
 	}
 	return undecodable, nil
@@ -147,7 +146,7 @@ func (s *sink) decode(ctx context.Context, records iter.Seq2[record.Record, erro
 
 // addRecord decodes one record into r. A panic is held against this record: the
 // recoverer around the handler could only hold it against the whole batch.
-func addRecord(r block, rec record.Record, origin record.Origin) (err error) {
+func addRecord(r block, rec record.Framed, origin record.Origin) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fault.Poison(middleware.ReasonPanic, fmt.Errorf("panic: %v", p))
@@ -235,7 +234,7 @@ func token(origin record.Origin, r block, from, to int) string {
 		_, _ = hash.Write(id[:]) // never fails
 	}
 	return origin.TopicID + "/" + strconv.Itoa(int(origin.Partition)) + "/" +
-		strconv.FormatInt(r.record(from).Offset, 10) + "-" + strconv.FormatInt(r.record(to-1).Offset, 10) +
+		strconv.FormatInt(r.place(from), 10) + "-" + strconv.FormatInt(r.place(to-1), 10) +
 		"/" + hex.EncodeToString(hash.Sum(nil))
 }
 

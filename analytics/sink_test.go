@@ -338,7 +338,7 @@ func TestAFloodOfPoisonIsKept(t *testing.T) {
 
 func TestAPanicIsHeldAgainstItsRecord(t *testing.T) {
 	t.Parallel()
-	err := addRecord(nil, recordsOf(t, 0, photo(1, "ann"))[0], record.Origin{})
+	err := addRecord(nil, record.Framed{Record: recordsOf(t, 0, photo(1, "ann"))[0]}, record.Origin{})
 	if f := fault.Of(err); f == nil || f.Kind != fault.Permanent || f.Reason != "panic" {
 		t.Errorf("addRecord with nowhere to add = %v, want poison for a panic", err)
 	}
@@ -350,7 +350,7 @@ func TestToken(t *testing.T) {
 	build := func(offset int64, events ...event.Event) *rows {
 		r := &rows{}
 		for i, e := range events {
-			if err := r.add(e, record.Record{Offset: offset + int64(i)}, origin); err != nil {
+			if err := r.add(e, record.Framed{Record: record.Record{Offset: offset + int64(i)}}, origin); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -440,11 +440,12 @@ func TestInsertSettings(t *testing.T) {
 	}{
 		{"from the log", "T/3/5-9/abc", clickhouse.Settings{
 			"async_insert": 0, "distributed_foreground_insert": 1, "max_partitions_per_insert_block": 0,
-			"insert_deduplicate": 1, "insert_deduplication_token": "T/3/5-9/abc",
+			"insert_allow_materialized_columns": 1, "insert_deduplicate": 1, "insert_deduplication_token": "T/3/5-9/abc",
 			"deduplicate_blocks_in_dependent_materialized_views": 1,
 		}},
 		{"from nowhere", "", clickhouse.Settings{
 			"async_insert": 0, "distributed_foreground_insert": 1, "max_partitions_per_insert_block": 0, "insert_deduplicate": 0,
+			"insert_allow_materialized_columns": 1,
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

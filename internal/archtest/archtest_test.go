@@ -86,6 +86,7 @@ var confined = map[string][]string{
 	"github.com/twmb/franz-go":                 {"internal/kafka", "internal/embedded", "internal/testenv"},
 	"github.com/redis/go-redis":                {"feed", "notify", "notify/device", "notify/schedule", "notify/deliver", "internal/redisfault", "internal/redispipe", "internal/embedded", "internal/testenv", "internal/bench", "cmd/activityfeed"},
 	"github.com/ClickHouse/clickhouse-go":      {"analytics", "internal/embedded", "internal/testenv", "internal/bench"},
+	"github.com/ClickHouse/ch-go":              {"analytics"},
 	"github.com/alicebob/miniredis":            {"internal/embedded", "internal/testenv"},
 	"github.com/ThreeDotsLabs/watermill-kafka": {"internal/bench"},
 }

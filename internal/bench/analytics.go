@@ -12,6 +12,7 @@ import (
 	"github.com/ClickHouse/clickhouse-go/v2"
 	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -171,12 +172,13 @@ func (b *analyticsBench) sink(ctx context.Context, round int) (rate float64, err
 	if err != nil {
 		return 0, err
 	}
-	sink, err := analytics.New(cfg, analytics.Deps{Log: b.log, Subscriber: batches, RetrySubscriber: singles, Publisher: b.publisher})
+	registry := prometheus.NewRegistry()
+	sink, err := analytics.New(cfg, analytics.Deps{Log: b.log, Subscriber: batches, RetrySubscriber: singles, Publisher: b.publisher, Metrics: registry})
 	if err != nil {
 		return 0, err
 	}
 	// The tables are made before the clock starts.
-	if err := sink.Prepare(ctx); err != nil {
+	if err := errors.Join(sink.Prepare(ctx), b.rest(ctx)); err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
@@ -186,21 +188,47 @@ func (b *analyticsBench) sink(ctx context.Context, round int) (rate float64, err
 	ended := make(chan error, 1)
 	start := time.Now()
 	go func() { ended <- sink.Run(running) }()
-	n, err := b.wait(ctx, cfg.Database)
+	n, err := b.wait(ctx, registry)
 	took := time.Since(start)
 	stop()
 	if err := errors.Join(err, <-ended); err != nil {
 		return 0, err
 	}
+	if there, err := b.count(ctx, cfg.Database); err != nil || there < n {
+		return 0, fmt.Errorf("%d of %d rows are in the table (%w)", there, n, err)
+	}
 	return float64(n) / took.Seconds(), nil
 }
 
-// wait returns when enough rows are in the table, and how many they are by then.
-func (b *analyticsBench) wait(ctx context.Context, database string) (uint64, error) {
+// rest returns when ClickHouse has merged what was inserted before: each measurement
+// finds it idle.
+func (b *analyticsBench) rest(ctx context.Context) error {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for idle := 0; idle < 5; {
+		var merges uint64
+		if err := b.conn.QueryRow(ctx, "SELECT count() FROM system.merges").Scan(&merges); err != nil {
+			return err
+		}
+		if idle++; merges > 0 {
+			idle = 0
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// wait returns when the sink has enough rows in the table, and how many they are by
+// then. It asks the sink: to ask ClickHouse often is work for ClickHouse.
+func (b *analyticsBench) wait(ctx context.Context, registry *prometheus.Registry) (uint64, error) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		n, err := b.count(ctx, database)
+		n, err := insertedRows(registry)
 		switch {
 		case err != nil:
 			return 0, err
@@ -213,6 +241,20 @@ func (b *analyticsBench) wait(ctx context.Context, database string) (uint64, err
 		case <-tick.C:
 		}
 	}
+}
+
+// insertedRows is the sink's own count.
+func insertedRows(registry *prometheus.Registry) (uint64, error) {
+	families, err := registry.Gather()
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range families {
+		if f.GetName() == "activityfeed_analytics_rows_total" {
+			return uint64(f.GetMetric()[0].GetCounter().GetValue()), nil
+		}
+	}
+	return 0, errors.New("the sink has no metric of its rows")
 }
 
 func (b *analyticsBench) count(ctx context.Context, database string) (n uint64, err error) {
@@ -231,6 +273,9 @@ func (b *analyticsBench) driver(ctx context.Context, round int, fill func(*analy
 		if err := b.conn.Exec(ctx, statement); err != nil {
 			return 0, err
 		}
+	}
+	if err := b.rest(ctx); err != nil {
+		return 0, err
 	}
 	start := time.Now()
 	group, groupCtx := errgroup.WithContext(ctx)

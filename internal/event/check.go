@@ -44,6 +44,8 @@ func plain(data proto.Message) bool {
 		return plainUser(d.GetActorId()) && plainUser(d.GetTargetId())
 	case *pb.UserUnmuted:
 		return plainUser(d.GetActorId()) && plainUser(d.GetTargetId())
+	case *pb.UserSawFeed:
+		return plainUser(d.GetUserId()) && plainPost(d.GetPostId())
 	}
 	return false
 }

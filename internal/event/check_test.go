@@ -35,6 +35,8 @@ func examples() []proto.Message {
 		&pb.UserUnblocked{ActorId: "", TargetId: "bob"},
 		&pb.UserMuted{ActorId: "ann\n", TargetId: "bob"},
 		&pb.UserUnmuted{ActorId: "ann", TargetId: "bob"},
+		&pb.UserSawFeed{UserId: "ann", PostId: "1570000000000000000"},
+		&pb.UserSawFeed{UserId: "ann", PostId: "1"},
 	}
 	for _, change := range []func(*pb.Photo){
 		func(*pb.Photo) {},
@@ -69,6 +71,7 @@ func FuzzPlainIsValid(f *testing.F) {
 		func() proto.Message { return new(pb.UserFollowed) }, func() proto.Message { return new(pb.UserUnfollowed) },
 		func() proto.Message { return new(pb.UserBlocked) }, func() proto.Message { return new(pb.UserUnblocked) },
 		func() proto.Message { return new(pb.UserMuted) }, func() proto.Message { return new(pb.UserUnmuted) },
+		func() proto.Message { return new(pb.UserSawFeed) },
 	}
 	for _, data := range examples() {
 		bytes, err := proto.Marshal(data)
@@ -103,6 +106,55 @@ func TestOrdinaryFactsArePlain(t *testing.T) {
 		}
 		if got := plain(data); got != (err == nil) && !odd {
 			t.Errorf("plain(%v) = %v, protovalidate says %v", data, got, err)
+		}
+	}
+}
+
+// What the Reader reads by hand is what protobuf reads.
+func FuzzReaderIsUnmarshal(f *testing.F) {
+	names := []string{
+		"PhotoPosted", "PhotoDeleted", "UserFollowed", "UserUnfollowed", "UserBlocked", "UserUnblocked", "UserMuted", "UserUnmuted", "UserSawFeed",
+	}
+	for _, data := range examples() {
+		bytes, err := proto.Marshal(data)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for kind := range names {
+			f.Add(uint8(kind), bytes)
+			f.Add(uint8(kind), append(bytes[:len(bytes):len(bytes)], bytes...))
+		}
+	}
+	f.Fuzz(func(t *testing.T, kind uint8, bytes []byte) {
+		name := names[int(kind)%len(names)]
+		var r Reader
+		_ = r.fill(typePrefix+"PhotoPosted", "\x0a\x10\x12\x03ann\x1a\x05\x0a\x03url\x22\x02hi") // what is left of it does no harm
+		got := r.fill(typePrefix+name, string(bytes))
+		if got == nil {
+			return
+		}
+		want := factories[name]()
+		if err := proto.Unmarshal(bytes, want); err != nil {
+			t.Fatalf("%s: read as %v, but %v", name, got, err)
+		}
+		if !proto.Equal(got, want) {
+			t.Errorf("%s: read as %v, want %v", name, got, want)
+		}
+	})
+}
+
+// Ordinary facts are read by hand: else nothing would be quick.
+func TestReaderReadsPlainFacts(t *testing.T) {
+	t.Parallel()
+	var r Reader
+	for _, data := range examples() {
+		bytes, err := proto.Marshal(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := string(data.ProtoReflect().Descriptor().FullName())
+		if got := r.fill(name, string(bytes)); plain(data) && !proto.Equal(got, data) {
+			t.Errorf("fill(%s, %v) = %v", name, data, got)
 		}
 	}
 }

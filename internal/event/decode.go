@@ -10,7 +10,6 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"activityfeed/internal/fault"
-	"activityfeed/internal/record"
 )
 
 // ErrUnknownType says that the record is of a type which this version does not
@@ -35,27 +34,6 @@ func Decode(msg *message.Message) (Event, error) {
 		time:           msg.Metadata.Get(headerTime),
 		idempotencyKey: msg.Metadata.Get(headerIdempotencyKey),
 	}, msg.Payload)
-}
-
-// DecodeRecord is [Decode] for a record that never was a message: it makes no map
-// of its headers. known keeps strings that come again and again.
-func DecodeRecord(r record.Record, known *Strings) (Event, error) {
-	var a attributes
-	for _, h := range r.Headers {
-		switch h.Name { // the last one of a name counts
-		case record.IDHeader:
-			a.id = string(h.Value)
-		case headerType:
-			a.kind = known.of(h.Value)
-		case headerSource:
-			a.source = known.of(h.Value)
-		case headerTime:
-			a.time = string(h.Value)
-		case headerIdempotencyKey:
-			a.idempotencyKey = string(h.Value)
-		}
-	}
-	return decode(a, r.Value)
 }
 
 // attributes are the headers that we know.
@@ -96,15 +74,26 @@ func decode(a attributes, payload []byte) (Event, error) {
 	}, nil
 }
 
-// maxStrings bounds what [Strings] keeps: types and sources are few.
+// maxStrings bounds what interned keeps: types and sources are few.
 const maxStrings = 256
 
-// Strings keeps one copy of each of a few strings. The zero value is ready; it is
-// not for concurrent use.
-type Strings struct{ all map[string]string }
+// interned keeps one copy of each of a few strings.
+type interned struct {
+	all map[string]string
+	// last is the one before, which mostly comes again.
+	last string
+}
 
 // of returns b as a string, without a new copy if it was seen before.
-func (s *Strings) of(b []byte) string {
+func (s *interned) of(b []byte) string {
+	if s.last == string(b) {
+		return s.last
+	}
+	s.last = s.look(b)
+	return s.last
+}
+
+func (s *interned) look(b []byte) string {
 	if one, ok := s.all[string(b)]; ok {
 		return one
 	}

@@ -69,14 +69,14 @@ func (d *delivery) message(topic string) (*message.Message, context.CancelFunc) 
 		Partition:  p.id,
 		Offset:     d.first,
 		LastOffset: d.last,
-		Time:       d.records[0].Timestamp,
+		Time:       d.at,
 		Attempt:    d.attempts,
 	}
 	var msg *message.Message
 	if p.batcher != nil {
 		msg = d.batchMessage(topic)
 	} else {
-		msg = consumed(d.records[0]).Message()
+		msg = consumed(d.record).Message()
 	}
 	ctx, cancel := context.WithCancel(record.WithOrigin(p.ctx, origin))
 	msg.SetContext(ctx)

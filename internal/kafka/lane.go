@@ -15,12 +15,17 @@ type delivery struct {
 	lane *lane
 	// next is the delivery behind this one in the lane.
 	next *delivery
-	// records are in the order of the log; never empty.
-	records []*kgo.Record
-	// one is the room for records outside batch mode.
-	one [1]*kgo.Record
+	// record is what it carries outside batch mode.
+	record *kgo.Record
+	// frames are what it carries in batch mode: a payload of internal/record.
+	frames chunks
+	// n is how many records it carries.
+	n int
 	// seq is the first record's number in the partition's tracker.
 	seq uint64
+	// epoch and at are the leader epoch and the timestamp of the first record.
+	epoch int32
+	at    time.Time
 	// bytes is the size of the records.
 	bytes int
 	// first and last are the offsets that the delivery stands for. For a batch that

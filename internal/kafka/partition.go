@@ -100,7 +100,8 @@ func newPartition(base context.Context, id int32, batch *BatchConfig) *partition
 	return p
 }
 
-// enqueue puts a record into the lane of its key, or up for a batch.
+// enqueue puts a record into the lane of its key, or up for a batch. In batch mode
+// nothing of the record is kept.
 func (p *partition) enqueue(r *kgo.Record, now time.Time) {
 	seq := p.tracker.add(r.Offset, r.LeaderEpoch, now)
 	p.last = r.Offset
@@ -110,8 +111,7 @@ func (p *partition) enqueue(r *kgo.Record, now time.Time) {
 		p.batcher.add(r, seq, size, now)
 		return
 	}
-	d := &delivery{part: p, one: [1]*kgo.Record{r}, seq: seq, bytes: size, first: r.Offset, last: r.Offset}
-	d.records = d.one[:]
+	d := &delivery{part: p, record: r, n: 1, seq: seq, bytes: size, epoch: r.LeaderEpoch, at: r.Timestamp, first: r.Offset, last: r.Offset}
 	if r.Key == nil {
 		p.ready.push(d)
 		return
@@ -128,11 +128,12 @@ func (p *partition) enqueue(r *kgo.Record, now time.Time) {
 
 // finish takes an acknowledged delivery off and readies what stood behind it.
 func (p *partition) finish(d *delivery) {
-	p.tracker.finish(d.seq, len(d.records))
+	p.tracker.finish(d.seq, d.n)
 	p.bytes -= d.bytes
 	switch {
 	case p.batcher != nil:
 		p.batcher.current = nil
+		d.frames.free()
 	case d.lane != nil:
 		if next := d.lane.pop(); next != nil {
 			p.ready.push(next)

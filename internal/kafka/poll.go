@@ -92,6 +92,11 @@ func (s *subscription) register(fetches kgo.Fetches) {
 				s.log.Error("the log began anew below what was already read; reading goes on from there",
 					"partition", f.Partition, "offset", f.Records[0].Offset, "read", ended.last)
 			}
+			if s.cfg.Batch != nil {
+				for _, r := range f.Records {
+					r.Recycle() // the window has copied it
+				}
+			}
 		}
 	})
 	s.wake()

@@ -74,6 +74,9 @@ func (s *subscription) connect() error {
 		kgo.FetchMaxBytes(16<<20),
 		kgo.FetchMaxPartitionBytes(2<<20),
 	)
+	if s.cfg.Batch != nil {
+		opts = append(opts, kgo.WithPools(&readPool{}))
+	}
 	opts = append(opts, s.cfg.options...)
 	switch start := kgo.NewOffset().AtStart(); {
 	case s.cfg.Group != "":

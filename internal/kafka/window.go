@@ -323,7 +323,23 @@ func (w *window) formBatch(p *partition, now time.Time) {
 	if b == nil || p.phase != active {
 		return
 	}
-	d := b.form(p, now, w.pressed())
+	if !w.pressed() {
+		w.form(p, now, false)
+		return
+	}
+	// All that is here goes out at once: handing out one partition's alone would make
+	// the others wait for it.
+	for _, q := range w.parts {
+		if q.phase == active {
+			w.form(q, now, true)
+		}
+	}
+}
+
+// form is formBatch for one partition; pressed says that more cannot come.
+func (w *window) form(p *partition, now time.Time, pressed bool) {
+	b := p.batcher
+	d := b.form(p, now, pressed, w.idle())
 	switch {
 	case d == nil:
 		if at, ok := b.due(); ok && b.timer.IsZero() {
@@ -339,9 +355,12 @@ func (w *window) formBatch(p *partition, now time.Time) {
 
 // pressed tells that nothing more can be read before a batch goes out.
 func (w *window) pressed() bool {
-	if records, bytes := w.load(); records < w.maxTracked && bytes < w.maxBytes {
-		return false
-	}
+	records, bytes := w.load()
+	return (records >= w.maxTracked || bytes >= w.maxBytes) && w.idle()
+}
+
+// idle tells that no batch is out.
+func (w *window) idle() bool {
 	for _, p := range w.parts {
 		if p.batcher.current != nil {
 			return false

@@ -182,7 +182,7 @@ func (m *windowMachine) handOut(t *rapid.T) {
 // checkOrder: a record goes out alone of its key, after all earlier ones of its
 // key are done.
 func (m *windowMachine) checkOrder(t *rapid.T, mp *model, d *delivery) {
-	key := d.records[0].Key
+	key := d.record.Key
 	if mp.done[d.first] {
 		t.Fatalf("%d goes out again after its acknowledgement", d.first)
 	}
@@ -219,8 +219,11 @@ func (m *windowMachine) settle(t *rapid.T, d *delivery) {
 	if late {
 		return
 	}
-	for _, r := range d.records {
-		m.modelOf(d.part).done[r.Offset] = true
+	mp := m.modelOf(d.part)
+	for _, r := range mp.records {
+		if d.first <= r.Offset && r.Offset <= d.last {
+			mp.done[r.Offset] = true
+		}
 	}
 	m.w.clear(d.part)
 }

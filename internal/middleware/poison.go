@@ -88,7 +88,9 @@ func (p *Poison) Suspected(h message.HandlerFunc) message.HandlerFunc {
 	return func(msg *message.Message) ([]*message.Message, error) {
 		ctx := msg.Context()
 		origin := record.OriginOf(ctx)
-		id := letterID(msg, origin)
+		// Made when it is asked for: of a batch it is a hash of all that is in it, and
+		// took 4 % of the time of a row on its way to ClickHouse.
+		id := func() string { return letterID(msg, origin) }
 		if origin.Attempt > 1 {
 			p.metrics.count(p.metrics.retried, "redelivery")
 		}
@@ -106,7 +108,7 @@ func (p *Poison) Suspected(h message.HandlerFunc) message.HandlerFunc {
 		if reason == reasonCancelled || p.closing.Load() {
 			return nil, err
 		}
-		strikes, healthy := p.suspects.failed(id, reason == reasonOutage)
+		strikes, healthy := p.suspects.failed(id(), reason == reasonOutage)
 		if reason == reasonOutage || origin.Attempt < p.cfg.MaxAttempts || strikes < p.cfg.MaxAttempts {
 			return nil, err
 		}
@@ -163,9 +165,9 @@ func (p *Poison) Permanent(h message.HandlerFunc) message.HandlerFunc {
 }
 
 // succeeded notes an acked message. Poison earns no budget.
-func (p *Poison) succeeded(id string, origin record.Origin, poisoned bool) {
+func (p *Poison) succeeded(id func() string, origin record.Origin, poisoned bool) {
 	if poisoned {
-		p.suspects.forget(id)
+		p.suspects.forget(id())
 		p.metrics.count(p.metrics.handled, "poisoned")
 		return
 	}

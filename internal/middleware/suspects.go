@@ -40,12 +40,15 @@ func newSuspects() *suspects {
 	return &suspects{failing: map[string]*suspect{}, swept: time.Now()}
 }
 
-// succeeded counts n successes and clears the message.
-func (s *suspects) succeeded(id string, n int64) {
+// succeeded counts n successes and clears the message. It asks for the id only if
+// there is anything to clear.
+func (s *suspects) succeeded(id func() string, n int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.successes += n
-	delete(s.failing, id)
+	if len(s.failing) > 0 {
+		delete(s.failing, id())
+	}
 }
 
 // forget clears the message without counting it.

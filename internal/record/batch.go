@@ -44,6 +44,44 @@ func Batch(payload []byte) iter.Seq2[Record, error] {
 	}
 }
 
+// Frame is a record as it lies in a batch payload, of which it is a part.
+type Frame []byte
+
+// Record returns the record, which aliases the frame.
+func (f Frame) Record() Record {
+	d := decoder{rest: f}
+	return d.record()
+}
+
+// Frames iterates over the records of a batch payload and the places where they lie.
+// It is [Batch] for who looks at each record once, and may come back to a few: the
+// headers of a record are valid until the next one is read, and no memory is made
+// for them. A malformed payload ends the iteration with an error.
+func Frames(payload []byte) iter.Seq2[Framed, error] {
+	return func(yield func(Framed, error) bool) {
+		d := decoder{rest: payload, reuse: true}
+		for len(d.rest) > 0 {
+			from := len(payload) - len(d.rest)
+			r := d.record()
+			if d.failed {
+				yield(Framed{}, errBatch)
+				return
+			}
+			to := len(payload) - len(d.rest)
+			if !yield(Framed{r, payload[from:to:to]}, nil) {
+				return
+			}
+		}
+	}
+}
+
+// Framed is a record and where it lies.
+type Framed struct {
+	Record
+
+	Frame Frame
+}
+
 type decoder struct {
 	rest   []byte
 	failed bool
@@ -52,6 +90,8 @@ type decoder struct {
 	// headers is where the headers of the next records go. Records keep parts of
 	// it, so a full one is left to them.
 	headers []Header
+	// reuse says that headers belong to one record at a time.
+	reuse bool
 }
 
 // Sizes of the decoder's memory: an event has up to seven headers.
@@ -73,21 +113,27 @@ func (d *decoder) record() Record {
 		r.Headers = []Header{}
 		return r
 	}
+	if d.reuse {
+		d.headers = d.headers[:0]
+	}
 	if free := cap(d.headers) - len(d.headers); uint64(free) < n {
 		// No more than the rest can hold, at two bytes a header.
 		d.headers = make([]Header, 0, max(int(n), min(headersAtOnce, len(d.rest)/2)))
 	}
 	first := len(d.headers)
-	for range n {
-		d.headers = append(d.headers, Header{d.name(), d.bytes()})
+	for i := range n {
+		d.headers = append(d.headers, Header{d.name(int(i)), d.bytes()})
 	}
 	r.Headers = d.headers[first:len(d.headers):len(d.headers)]
 	return r
 }
 
-// name reads a header's name.
-func (d *decoder) name() string {
+// name reads the name of the i-th header of a record, mostly the i-th name of all.
+func (d *decoder) name(i int) string {
 	b := d.bytes()
+	if i < len(d.names) && d.names[i] == string(b) {
+		return d.names[i]
+	}
 	for _, known := range d.names {
 		if known == string(b) {
 			return known

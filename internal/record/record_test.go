@@ -54,9 +54,27 @@ func FuzzBatch(f *testing.F) {
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("Batch(AppendBatch(r)) (-want +got):\n%s", diff)
 		}
+		var framed []record.Record
+		for r, err := range record.Frames(payload) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			framed = append(framed, r.Frame.Record())
+			if diff := cmp.Diff(framed[len(framed)-1], r.Record); diff != "" {
+				t.Errorf("Frames: the frame (-) is not the record (+):\n%s", diff)
+			}
+		}
+		if diff := cmp.Diff(want, framed); diff != "" {
+			t.Errorf("Frames(AppendBatch(r)) (-want +got):\n%s", diff)
+		}
 		// Torn payloads must end in an error or early, never in a panic.
 		for cut := range payload {
 			for _, err := range record.Batch(payload[cut:]) {
+				if err != nil {
+					break
+				}
+			}
+			for _, err := range record.Frames(payload[cut:]) {
 				if err != nil {
 					break
 				}
