@@ -154,7 +154,7 @@ func (a *Analytics) Prepare(ctx context.Context) error { return a.prepare(ctx) }
 // Run applies the schema and then moves events until ctx ends, and returns nil
 // after a clean stop. While ClickHouse is away at the start it waits and consumes
 // nothing; later outages are the middleware's affair. It returns an error at once
-// if the schema cannot be what the files say. Call it once.
+// if the schema cannot be what the files say, with the file and the statement. Call it once.
 func (a *Analytics) Run(ctx context.Context) error {
 	defer func() {
 		for _, conn := range append(a.schema.others, a.conn) {
@@ -189,7 +189,7 @@ func (a *Analytics) prepare(ctx context.Context) error {
 				a.deps.Log.InfoContext(ctx, "analytics: ClickHouse is there; catching up")
 			}
 			return nil
-		case errors.Is(err, errSchemaChanged), ctx.Err() != nil:
+		case errors.Is(err, errSchemaChanged), errors.Is(err, errSchemaWrong), ctx.Err() != nil:
 			return err
 		case said != complaint(err):
 			// Once for each kind of trouble: "connection refused" may become "wrong password".

@@ -118,6 +118,46 @@ var engineCodes = map[int32]string{
 	1001: "STD_EXCEPTION",
 }
 
+// sqlCodes are held against a statement of the schema: what it says is no SQL, or names
+// what does not exist, however long one waits. Rights, limits and all that is between
+// servers are not among them.
+var sqlCodes = map[int32]string{
+	10:  "NOT_FOUND_COLUMN_IN_BLOCK",
+	15:  "DUPLICATE_COLUMN",
+	16:  "NO_SUCH_COLUMN_IN_TABLE",
+	36:  "BAD_ARGUMENTS",
+	42:  "NUMBER_OF_ARGUMENTS_DOESNT_MATCH",
+	43:  "ILLEGAL_TYPE_OF_ARGUMENT",
+	44:  "ILLEGAL_COLUMN",
+	46:  "UNKNOWN_FUNCTION",
+	47:  "UNKNOWN_IDENTIFIER",
+	48:  "NOT_IMPLEMENTED",
+	50:  "UNKNOWN_TYPE",
+	53:  "TYPE_MISMATCH",
+	56:  "UNKNOWN_STORAGE",
+	60:  "UNKNOWN_TABLE",
+	62:  "SYNTAX_ERROR",
+	63:  "UNKNOWN_AGGREGATE_FUNCTION",
+	80:  "INCORRECT_QUERY",
+	115: "UNKNOWN_SETTING",
+	184: "ILLEGAL_AGGREGATION",
+	215: "NOT_AN_AGGREGATE",
+	386: "NO_COMMON_TYPE",
+	432: "UNKNOWN_CODEC",
+	433: "ILLEGAL_CODEC_PARAMETER",
+	450: "BAD_TTL_EXPRESSION",
+}
+
+// wrongSQL says whether a statement can never be run, whatever becomes of ClickHouse.
+func wrongSQL(err error) bool {
+	var exception *clickhouse.Exception
+	if !errors.As(err, &exception) {
+		return false
+	}
+	_, known := sqlCodes[exception.Code]
+	return known
+}
+
 // blameOf judges the error of an insert. Whatever is no answer of the server
 // (no route, a reset, a deadline, a stop) is the engine's: it says nothing about
 // the rows.

@@ -28,6 +28,10 @@ var schemaFiles embed.FS
 // was applied. Waiting does not help: somebody has to add a new file instead.
 var errSchemaChanged = errors.New("a schema file that is already applied was changed; put changes into a new numbered file")
 
+// errSchemaWrong says that ClickHouse does not take a statement of a file, and never
+// will: waiting does not help.
+var errSchemaWrong = errors.New("ClickHouse refuses this statement of the schema")
+
 // migration is one numbered file.
 type migration struct {
 	version  uint32
@@ -167,7 +171,8 @@ type schema struct {
 }
 
 // apply runs the files that are not recorded yet and then sets the TTL. It
-// returns errSchemaChanged if a recorded file differs from ours. Where nobody sends
+// returns errSchemaChanged if a recorded file differs from ours, and errSchemaWrong if
+// a statement can never be run. Where nobody sends
 // statements round, it does so on every server.
 func (s *schema) apply(ctx context.Context) error {
 	if err := s.applyHere(ctx); err != nil {
@@ -264,7 +269,11 @@ func (s *schema) run(ctx context.Context, file migration) error {
 	}
 	for i, statement := range statements {
 		if err := s.exec(ctx, statement); err != nil {
-			return fmt.Errorf("statement %d: %w", i+1, err)
+			err = fmt.Errorf("statement %d (%s): %w", i+1, firstLine(statement), err)
+			if wrongSQL(err) {
+				return fmt.Errorf("%w: %w", errSchemaWrong, err)
+			}
+			return err
 		}
 	}
 	ctx = clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{"async_insert": 0}))
@@ -274,6 +283,16 @@ func (s *schema) run(ctx context.Context, file migration) error {
 	}
 	s.log.InfoContext(ctx, "analytics: schema file applied", "file", file.name)
 	return nil
+}
+
+// firstLine returns the first line of a statement that is no comment, to name it.
+func firstLine(statement string) string {
+	for line := range strings.SplitSeq(statement, "\n") {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "--") {
+			return line
+		}
+	}
+	return ""
 }
 
 // setTTL changes the TTL of a table if it is not what is asked for. It is no

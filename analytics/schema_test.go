@@ -1,6 +1,7 @@
 package analytics
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"os"
@@ -202,5 +203,47 @@ func TestTTLFollowsTheSetting(t *testing.T) {
 		if got != step.want {
 			t.Errorf("with TTL %v the table has %q, want %q", step.ttl, got, step.want)
 		}
+	}
+}
+
+// A statement that can never be run ends the start, and says which it is; what may
+// pass is waited for.
+func TestSchemaThatIsNoSQLIsNoOutage(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name, text, want string
+		wrong            bool
+	}{
+		{"no SQL", "-- Why.\nCREATE VEIW {{.Table \"x\"}} AS SELECT 1;\n", "statement 1 (CREATE VEIW", true},
+		{"no such column", "SELECT 1;\nCREATE VIEW {{.Table \"x\"}} AS SELECT nothing FROM {{.Table \"events\"}};\n", "statement 2 (CREATE VIEW", true},
+		{"no such function", "CREATE VIEW {{.Table \"x\"}} AS SELECT no_such_function(1);\n", "statement 1", true},
+		{"no such type", "ALTER TABLE {{.Table \"events\"}} ADD COLUMN x Nothing64;\n", "statement 1", true},
+		{"no such table", "ALTER TABLE {{.Table \"nothing\"}} ADD COLUMN x UInt8;\n", "statement 1", true},
+		{"a limit of the server", "SELECT throwIf(1, 'full', 241::Int16) SETTINGS allow_custom_error_code_in_throwif = 1;\n", "statement 1", false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			table := newTable(t)
+			a, err := newAnalytics(table.cfg, []string{"127.0.0.1:1"}, testenv.Logger(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			a.schema.files = append(a.schema.files, migration{version: uint32(len(a.schema.files) + 1), name: "0099_bad.sql", text: tt.text})
+			err = a.schema.apply(t.Context())
+			if got := errors.Is(err, errSchemaWrong); got != tt.wrong {
+				t.Fatalf("apply = %v; is it wrong: %t, want %t", err, got, tt.wrong)
+			}
+			if !strings.Contains(err.Error(), "0099_bad.sql") || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("apply = %v, want the file and %q in it", err, tt.want)
+			}
+			if !tt.wrong {
+				return
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if err := a.Run(ctx); !errors.Is(err, errSchemaWrong) {
+				t.Errorf("Run = %v, want errSchemaWrong at once", err)
+			}
+		})
 	}
 }
