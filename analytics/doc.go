@@ -12,6 +12,7 @@
 //	sink.go        one batch: decode, insert, poison what cannot be a row
 //	gather.go      small batches share an insert: at rest one insert a second
 //	budget.go      how much may be poison before we take ourselves for broken
+//	columns.go     the columns of an insert on their way to the driver
 //	block.go       a batch as columns; rows.go: events; facts.go: what was done with them
 //	originals.go   a row as the event that it was made of; history.go: the rows as the log
 //	clickhouse.go  the connection and the insert; classify.go: whose fault an error is

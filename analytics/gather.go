@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"sync"
 	"time"
-
-	"github.com/ClickHouse/clickhouse-go/v2/lib/driver"
 )
 
 // smallInsert is how many rows an insert must have to go alone.
@@ -15,7 +13,9 @@ const smallInsert = 5000
 
 // gatherer makes one insert of small ones that come together: at rest each
 // partition of the log has a few events a second, and a table should not get a part
-// for each. Whoever comes first waits, and inserts for all that came meanwhile.
+// for each. Whoever comes first waits until the last shared insert is long enough ago,
+// and inserts for all that came meanwhile. It is not the waiting that is fixed but the
+// time between two: what comes while its partition's last batch waits would wait twice.
 //
 // What is inserted together has a token of its own. After a crash in between, the
 // same batches may come in other company, and ClickHouse does not know the repeat
@@ -24,12 +24,18 @@ const smallInsert = 5000
 type gatherer struct {
 	inserter
 
-	// wait is how long the first one waits; nothing is gathered if it is not positive.
+	// wait is the shortest time between two inserts of small batches; nothing is
+	// gathered if it is not positive.
 	wait time.Duration
 
 	mu   sync.Mutex
 	next *company
+	last time.Time // of the last insert's beginning
 }
+
+// companions is which part of wait the first one waits at least: others come at the
+// same time.
+const companions = 10
 
 // company is what goes in together.
 type company struct {
@@ -54,7 +60,7 @@ func (g *gatherer) insert(ctx context.Context, token string, r block, from, to i
 	me := &member{token, r, from, to, make(chan error, 1)}
 	company, first := g.join(me)
 	if first {
-		timer := time.NewTimer(g.wait)
+		timer := time.NewTimer(g.pause(time.Now()))
 		select {
 		case <-timer.C:
 		case <-company.full:
@@ -87,10 +93,18 @@ func (g *gatherer) join(m *member) (c *company, first bool) {
 	return c, first
 }
 
+// pause is how long the first one of a company waits.
+func (g *gatherer) pause(now time.Time) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return max(g.wait-now.Sub(g.last), g.wait/companions)
+}
+
 // close lets nobody else in.
 func (g *gatherer) close(c *company) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.last = time.Now()
 	if g.next == c {
 		g.next = nil
 	}
@@ -126,9 +140,9 @@ type joined struct {
 func (j *joined) len() int { return j.rows }
 
 // appendTo appends all rows: a company is never split.
-func (j *joined) appendTo(batch driver.Batch, _, _ int) error {
+func (j *joined) appendTo(c *columns, _, _ int) error {
 	for _, m := range j.members {
-		if err := m.block.appendTo(batch, m.from, m.to); err != nil {
+		if err := m.block.appendTo(c, m.from, m.to); err != nil {
 			return err
 		}
 	}
