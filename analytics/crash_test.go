@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"google.golang.org/protobuf/proto"
 
 	"activityfeed/internal/delivery"
@@ -152,6 +155,7 @@ func (c *crashes) die(spec childSpec) {
 	spec.Config, spec.Brokers, spec.Insert = c.cfg, c.brokers, int32(1+c.rng.IntN(2))
 	c.t.Logf("  at insert %d", spec.Insert)
 	die(c.t, spec)
+	evict(c.t, c.brokers)
 }
 
 // killAnyMoment kills a process of ours from outside.
@@ -165,6 +169,42 @@ func (c *crashes) killAnyMoment() {
 	child.Env = append(os.Environ(), childEnv+"="+specText(c.t, childSpec{Config: c.cfg, Brokers: c.brokers, Insert: -1}))
 	if out, err := child.CombinedOutput(); ctx.Err() == nil {
 		c.t.Fatalf("the child ended with %v:\n%s", err, out)
+	}
+	evict(c.t, c.brokers)
+}
+
+// evict takes a process that was killed out of its groups, as a broker does when the
+// session is over. The broker of these tests keeps one that died between joining and
+// its first sign of life for ever, with its partitions.
+func evict(t *testing.T, brokers []string) {
+	t.Helper()
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	groups := []string{Service, Service + ".deliveries", event.RetryTopic(Service)}
+	for left := 1; left > 0; {
+		described, err := kadm.NewClient(client).DescribeGroups(ctx, groups...)
+		if err != nil {
+			t.Fatalf("describe groups: %v", err)
+		}
+		left = 0
+		for _, group := range described {
+			left += len(group.Members)
+			for _, member := range group.Members {
+				leave := kmsg.NewPtrLeaveGroupRequest()
+				leave.Group = group.Group
+				one := kmsg.NewLeaveGroupRequestMember()
+				one.MemberID = member.MemberID
+				leave.Members, leave.MemberID = append(leave.Members, one), member.MemberID
+				if _, err := leave.RequestWith(ctx, client); err != nil {
+					t.Fatalf("leave %s: %v", group.Group, err)
+				}
+			}
+		}
 	}
 }
 

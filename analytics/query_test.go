@@ -8,8 +8,12 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"activityfeed/internal/delivery"
 	"activityfeed/internal/embedded"
+	"activityfeed/internal/event"
+	"activityfeed/internal/record"
 	"activityfeed/internal/testenv"
+	pb "activityfeed/proto/activityfeed/v1"
 )
 
 func newReader(t *testing.T, cfg Config) *Reader {
@@ -196,6 +200,43 @@ func TestQueryAsTheAnalyst(t *testing.T) {
 	for _, sql := range []string{"DROP TABLE events", "INSERT INTO events (event_id) VALUES (1)"} {
 		if err := r.Query(t.Context(), &out, sql, FormatCSV); err == nil || !strings.Contains(err.Error(), "this user may not do that") {
 			t.Errorf("%s as the analyst = %v, want a refusal", sql, err)
+		}
+	}
+}
+
+// No view counts anything twice while a repeat is not merged yet, also for who reads
+// without FINAL.
+func TestViewsCountRepeatsOnce(t *testing.T) {
+	t.Parallel()
+	table := newTable(t)
+	table.exec("SYSTEM STOP MERGES {db}.events")
+	table.exec("SYSTEM STOP MERGES {db}.deliveries")
+	events := append(photos(0, 6), follow(7, "bob", "ann"), follow(8, "cy", "ann"), eventN(9, &pb.UserUnfollowed{FollowerId: "cy", FolloweeId: "ann"}))
+	reports := []delivery.Fact{
+		fanoutFact(0, 12, time.Second), pushFact(0, "fcm", "delivered"),
+		delivery.Poisoned("notify", "invalid", "activityfeed.v1.PhotoPosted", record.Origin{Topic: event.Topic, TopicID: "t", Offset: 3, Time: day}, day),
+	}
+	var once [][]string
+	for round := range 2 {
+		s, _ := newSink(t, table.store())
+		// From another place, so that no token knows the repeat.
+		if err := s.handleBatch(batchOf(t, 1, recordsOf(t, int64(100*round), events...)...)); err != nil {
+			t.Fatal(err)
+		}
+		s.store, s.newBlock = &store{conn: table.conn, table: table.cfg.Database + ".deliveries", timeout: time.Minute}, newFacts
+		if err := s.handleBatch(batchOf(t, 1, factRecords(t, int64(100*round), reports...)...)); err != nil {
+			t.Fatal(err)
+		}
+		if got := table.count("SELECT count() FROM {db}.events"); got != (round+1)*len(events) {
+			t.Fatalf("the table holds %d rows after round %d", got, round)
+		}
+		for i, q := range Questions() {
+			lines := table.lines("SELECT * FROM {db}." + q.Name)
+			if round == 0 {
+				once = append(once, lines)
+			} else if diff := cmp.Diff(once[i], lines); diff != "" {
+				t.Errorf("%s (-once +twice):\n%s", q.Name, diff)
+			}
 		}
 	}
 }
