@@ -26,7 +26,7 @@ import (
 )
 
 // content is all that a row of `events` says, but for when it came in.
-const content = "SELECT " + insertColumns + " FROM {db}.events FINAL ORDER BY event_id"
+const content = "SELECT " + insertColumns + " FROM {db}.events FINAL ORDER BY event_id, author_id"
 
 // refillDeps are those of `activityfeed rebuild --analytics`.
 func refillDeps(t testing.TB, brokers []string, table rebuild.Table) rebuild.RefillDeps {
