@@ -3,11 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net/http"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/testenv"
 )
@@ -46,6 +51,10 @@ func TestRebuild(t *testing.T) {
 	if out, err := tool("audit"); err == nil {
 		t.Fatalf("audit finds nothing where everything is lost:\n%s", out)
 	}
+	killRebuild(t, dir, srv.engines.redis)
+	if out, err := tool("audit"); err == nil {
+		t.Fatalf("audit finds nothing after half a rebuild:\n%s", out)
+	}
 	out, err := tool("rebuild")
 	if err != nil || !strings.Contains(out, "feeds built again") {
 		t.Fatalf("rebuild: %v\n%s", err, out)
@@ -68,6 +77,53 @@ func TestRebuild(t *testing.T) {
 	stop()
 	if err := <-ended; err != nil {
 		t.Errorf("run = %v", err)
+	}
+}
+
+// killRebuild kills a rebuild -9 when it has begun to write, at a pace at which it
+// would go on for minutes.
+func killRebuild(t *testing.T, dir string, client redis.UniversalClient) {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "activityfeed")
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	before, err := client.DBSize(t.Context()).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cmd := exec.Command(bin, "rebuild", "--rate", "20", "--data-dir", dir)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for limit := time.NewTimer(time.Minute); ; {
+		n, err := client.DBSize(t.Context()).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n > before+5 {
+			break
+		}
+		select {
+		case err := <-ended:
+			t.Fatalf("the rebuild ended by itself: %v\n%s", err, out.String())
+		case <-limit.C:
+			_ = cmd.Process.Kill()
+			<-ended
+			t.Fatalf("the rebuild writes nothing:\n%s", out.String())
+		case <-time.After(5 * time.Millisecond): // Redis has no other signal
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	var killed *exec.ExitError
+	if err := <-ended; !errors.As(err, &killed) || killed.Exited() {
+		t.Fatalf("the rebuild ended by itself: %v\n%s", err, out.String())
 	}
 }
 
