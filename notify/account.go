@@ -90,7 +90,7 @@ func (h *handler) account(ctx context.Context, e event.Event) error {
 	case *pb.PreferencesSet:
 		return h.store.prefer(ctx, d, e.ID)
 	case *pb.InboxMarked:
-		return h.inboxMarked(ctx, e.ID, d)
+		return h.restoreMarks(ctx, e.ID, d, false)
 	}
 	return nil
 }

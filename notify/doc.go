@@ -45,9 +45,11 @@
 // whole state of its key, so the topic may be compacted, and stays apart from what
 // everybody reads. A command is answered when log and Redis both have it; the
 // consumer takes the fact in again, which changes nothing. So Redis can be thrown
-// away and is rebuilt with them. Two things are then not as before: a row that came
-// late and lies below what was read counts as read, and what was pushed within its
-// TTL is pushed again, with the same collapse key.
+// away and is rebuilt with them: by a Restore (`activityfeed rebuild`), which pushes
+// nothing, or by a consumer that finds Redis empty at its start, which pushes again
+// what is within its TTL, with the same collapse key. Not as before is then that a row
+// that came late and lies below what was read counts as read, that preferences of today
+// decide what is put into the inbox, and that the last outcomes of devices are unknown.
 //
 // # Storage
 //

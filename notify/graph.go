@@ -21,11 +21,11 @@ func (s *store) link(ctx context.Context, r relation, user, other string, id eve
 		set = "1"
 	}
 	return linkScript.Int(ctx, []string{r.key(user), r.endedKey(user)},
-		other, id.String(), overrules(id), set, s.remember().Milliseconds(), s.forget())
+		other, id.String(), overrules(id).String(), set, s.remember().Milliseconds(), s.forget())
 }
 
 // overrules is the newest version of an edge that a fact may overrule.
-func overrules(id event.ID) string { return event.FirstID(id.Time().Add(clockSkew)).String() }
+func overrules(id event.ID) event.ID { return event.FirstID(id.Time().Add(clockSkew)) }
 
 // remember is how long the end of an edge is remembered: also for as long as the
 // row of its beginning is shown, so that who follows again is known for it.
@@ -53,7 +53,7 @@ func (s *store) follow(ctx context.Context, follower, followee string, id event.
 		blocks.key(followee), blockedBy.key(followee), mutes.key(followee),
 		inboxKey(followee), watchedKey(followee), personKey(followee), device.Key(followee),
 	}
-	cmd := followScript.Int(ctx, keys, follower, id.String(), overrules(id), level, s.remember().Milliseconds(), s.forget(),
+	cmd := followScript.Int(ctx, keys, follower, id.String(), overrules(id).String(), level, s.remember().Milliseconds(), s.forget(),
 		stored, s.cfg.InboxRows, s.cfg.Retention.Milliseconds(), packed(s.horizon()))
 	err := s.exec(ctx, []redis.Cmder{cmd})
 	return inserted(cmd.Val()), redisfault.Of(err, "note whether %s follows %s", follower, followee)

@@ -137,14 +137,8 @@ func (h *handler) photoDeleted(ctx context.Context, d *pb.PhotoDeleted) error {
 // Who follows, unfollows and follows again is one follower: one row.
 func (h *handler) userFollowed(ctx context.Context, id event.ID, d *pb.UserFollowed) error {
 	level := followNone
-	switch d.GetNotificationLevel() {
-	case pb.NotificationLevel_NOTIFICATION_LEVEL_ALL:
+	if h.wantsEvery(d.GetNotificationLevel()) {
 		level = followAll
-	case pb.NotificationLevel_NOTIFICATION_LEVEL_NONE:
-	default:
-		if h.everyPost {
-			level = followAll
-		}
 	}
 	r := row{id: id, kind: pb.NotificationType_NOTIFICATION_TYPE_FOLLOW, actor: d.GetFollowerId()}
 	told, err := h.store.follow(ctx, d.GetFollowerId(), d.GetFolloweeId(), id, level, !h.expired(id))
@@ -161,6 +155,14 @@ func (h *handler) userFollowed(ctx context.Context, id event.ID, d *pb.UserFollo
 		return nil
 	}
 	return h.pushRow(ctx, r, []string{d.GetFolloweeId()})
+}
+
+// wantsEvery says whether a follower is told of every post.
+func (h *handler) wantsEvery(level pb.NotificationLevel) bool {
+	if level == pb.NotificationLevel_NOTIFICATION_LEVEL_UNSPECIFIED {
+		return h.everyPost
+	}
+	return level == pb.NotificationLevel_NOTIFICATION_LEVEL_ALL
 }
 
 // tell adds a row to the inboxes of users, except the actor's own and those of

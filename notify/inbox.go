@@ -33,8 +33,7 @@ func (s *store) insert(ctx context.Context, r row, users []string) (added int, r
 	for chunk := range slices.Chunk(users, s.cfg.PipelineSize) {
 		cmds := make([]redis.Cmder, len(chunk))
 		for i, user := range chunk {
-			cmds[i] = insertScript.Int(ctx, []string{inboxKey(user), watchedKey(user), personKey(user), device.Key(user)},
-				stored, s.cfg.InboxRows, s.cfg.Retention.Milliseconds())
+			cmds[i] = s.insertCmd(ctx, user, stored)
 		}
 		if err := s.inserting.Acquire(ctx, int64(len(chunk))); err != nil {
 			return added, nil, fmt.Errorf("notify %d users: %w", len(chunk), err)
@@ -55,6 +54,11 @@ func (s *store) insert(ctx context.Context, r row, users []string) (added int, r
 		}
 	}
 	return added, reachable, nil
+}
+
+func (s *store) insertCmd(ctx context.Context, user, stored string) *redis.IntCmd {
+	return insertScript.Int(ctx, []string{inboxKey(user), watchedKey(user), personKey(user), device.Key(user)},
+		stored, s.cfg.InboxRows, s.cfg.Retention.Milliseconds())
 }
 
 // marks says which rows are marked: all up to one, and some besides.
@@ -84,9 +88,17 @@ func (s *store) mark(ctx context.Context, user string, m marks, version event.ID
 	return cmd.Val() >= 2, cmd.Val()%2 == 1, nil
 }
 
-// restore takes over marks out of the log, unless they are known.
-func (s *store) restore(ctx context.Context, user string, read, seen event.ID, also []event.ID, version event.ID) error {
-	cmd := restoreScript.Int(ctx, []string{inboxKey(user), personKey(user)}, version.String(), packed(read), packed(also...), packed(seen))
+// restore takes over marks out of the log, unless newer ones are known, or with again
+// those ones too.
+func (s *store) restore(
+	ctx context.Context, user string, read, seen event.ID, also []event.ID, version event.ID, again bool,
+) error {
+	known := "0"
+	if again {
+		known = "1"
+	}
+	cmd := restoreScript.Int(ctx, []string{inboxKey(user), personKey(user)},
+		version.String(), packed(read), packed(also...), packed(seen), known)
 	return redisfault.Of(s.exec(ctx, []redis.Cmder{cmd}), "restore the marks of %s", user)
 }
 

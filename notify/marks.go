@@ -116,8 +116,9 @@ func marked(user string, v view) *pb.InboxMarked {
 	return fact
 }
 
-// inboxMarked restores marks that Redis has lost.
-func (h *handler) inboxMarked(ctx context.Context, version event.ID, d *pb.InboxMarked) error {
+// restoreMarks restores marks that Redis has lost; with again also those that it
+// knows, for rows that it has lost.
+func (h *handler) restoreMarks(ctx context.Context, version event.ID, d *pb.InboxMarked, again bool) error {
 	var ids []event.ID
 	for _, text := range append([]string{d.GetReadUpTo(), d.GetSeenUpTo()}, d.GetAlsoRead()...) {
 		id, err := event.ID(0), error(nil)
@@ -129,5 +130,5 @@ func (h *handler) inboxMarked(ctx context.Context, version event.ID, d *pb.Inbox
 		}
 		ids = append(ids, id)
 	}
-	return h.store.restore(ctx, d.GetUserId(), ids[0], ids[1], ids[2:], version)
+	return h.store.restore(ctx, d.GetUserId(), ids[0], ids[1], ids[2:], version, again)
 }

@@ -17,6 +17,8 @@ var (
 	linkSource string
 	//go:embed lua/follow.lua
 	followSource string
+	//go:embed lua/refollow.lua
+	refollowSource string
 	//go:embed lua/insert.lua
 	insertSource string
 	//go:embed lua/mark.lua
@@ -26,12 +28,13 @@ var (
 	//go:embed lua/prefer.lua
 	preferSource string
 
-	linkScript    = redispipe.NewScript(edgeSource + linkSource)
-	followScript  = redispipe.NewScript(edgeSource + rowsSource + followSource)
-	insertScript  = redispipe.NewScript(rowsSource + insertSource)
-	markScript    = redispipe.NewScript(markSource)
-	restoreScript = redispipe.NewScript(restoreSource)
-	preferScript  = redispipe.NewScript(preferSource)
+	linkScript     = redispipe.NewScript(edgeSource + linkSource)
+	followScript   = redispipe.NewScript(edgeSource + rowsSource + followSource)
+	refollowScript = redispipe.NewScript(refollowSource)
+	insertScript   = redispipe.NewScript(rowsSource + insertSource)
+	markScript     = redispipe.NewScript(markSource)
+	restoreScript  = redispipe.NewScript(restoreSource)
+	preferScript   = redispipe.NewScript(preferSource)
 
-	allScripts = []redispipe.Script{linkScript, followScript, insertScript, markScript, restoreScript, preferScript}
+	allScripts = []redispipe.Script{linkScript, followScript, refollowScript, insertScript, markScript, restoreScript, preferScript}
 )

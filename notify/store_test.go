@@ -377,11 +377,11 @@ func TestRestoredMarksHoldForLaterRows(t *testing.T) {
 		w := newWorld(t, client, Config{})
 		base := w.ids.Next()
 		version := w.ids.Next()
-		if err := w.service.store.restore(t.Context(), "bob", base+2, base+4, []event.ID{base + 5}, version); err != nil {
+		if err := w.service.store.restore(t.Context(), "bob", base+2, base+4, []event.ID{base + 5}, version, false); err != nil {
 			t.Fatal(err)
 		}
 		// An older fact is no news.
-		if err := w.service.store.restore(t.Context(), "bob", base+6, base+6, nil, version-1); err != nil {
+		if err := w.service.store.restore(t.Context(), "bob", base+6, base+6, nil, version-1, false); err != nil {
 			t.Fatal(err)
 		}
 		for _, n := range []event.ID{3, 1, 6, 2, 5, 4} {

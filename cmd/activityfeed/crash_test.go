@@ -93,10 +93,10 @@ type process struct {
 	log *bytes.Buffer
 }
 
-func startProcess(t *testing.T, bin, dir, api string) *process {
+func startProcess(t *testing.T, bin, dir, api string, more ...string) *process {
 	t.Helper()
 	p := &process{dir: dir, log: new(bytes.Buffer)}
-	p.cmd = exec.Command(bin, "serve", "--data-dir", dir, "--api-addr", api, "--ops", "127.0.0.1:0")
+	p.cmd = exec.Command(bin, append([]string{"serve", "--data-dir", dir, "--api-addr", api, "--ops", "127.0.0.1:0"}, more...)...)
 	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

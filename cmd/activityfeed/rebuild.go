@@ -17,6 +17,7 @@ import (
 	"activityfeed/internal/kafka"
 	"activityfeed/internal/load/longrun"
 	"activityfeed/internal/rebuild"
+	"activityfeed/notify"
 )
 
 // redisFlags say how a tool reaches the Redis of a running server.
@@ -38,18 +39,19 @@ func (f redisFlags) open(e endpoints) (redis.UniversalClient, error) {
 	return dialRedis(addrs, f.RedisUsername, f.RedisPassword), nil
 }
 
-// rebuildCmd makes the feeds in Redis, or the tables of ClickHouse, anew from the log,
-// while the server serves.
+// rebuildCmd makes the feeds and inboxes in Redis, or the tables of ClickHouse, anew
+// from the log, while the server serves.
 type rebuildCmd struct {
 	Target     target           `embed:""`
 	Redis      redisFlags       `embed:""`
 	ClickHouse clickhouseFlags  `embed:""`
-	From       source           `default:"log" enum:"log,clickhouse" help:"Where the feeds come from: the log, or ClickHouse and then the log, when the log has forgotten its beginning."`
+	From       source           `default:"log" enum:"log,clickhouse" help:"Where the feeds come from: the log, or ClickHouse and then the log, when the log has forgotten its beginning. Inboxes come from the log."`
 	Users      []string         `help:"Only what concerns these users; default: everything." placeholder:"ID"`
 	Tables     bool             `name:"analytics" help:"Make the tables of ClickHouse anew instead of the feeds."`
 	NotInLog   rebuild.NotInLog `default:"refuse" enum:"refuse,keep,drop" help:"With --analytics: what becomes of rows that the log has no more: refuse to go on, keep them, or drop them."`
 	Rebuild    rebuild.Config   `embed:""`
 	Feed       feed.Config      `embed:"" prefix:"feed-" group:"Feed, as the server has it"`
+	Notify     notify.Config    `embed:"" prefix:"notify-" group:"Notifications, as the server has them"`
 	Analytics  analytics.Config `embed:"" prefix:"analytics-" group:"Analytics, as the server has it"`
 }
 
@@ -81,10 +83,16 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 	if err != nil {
 		return err
 	}
+	told, inboxes, err := rebuildInboxes(ctx, cfg, c.Notify, e.Kafka, client, c.Users, con)
+	if err != nil {
+		return err
+	}
 	if len(c.Users) == 0 {
 		// All that the log has is there: the next start need not read it again.
-		if err := client.Set(ctx, projectionMarker(roleFeed), time.Now().UTC().Format(time.RFC3339), 0).Err(); err != nil {
-			return fmt.Errorf("mark the projection: %w", err)
+		for _, service := range []string{roleFeed, roleNotify} {
+			if err := client.Set(ctx, projectionMarker(service), time.Now().UTC().Format(time.RFC3339), 0).Err(); err != nil {
+				return fmt.Errorf("mark the projection of %s: %w", service, err)
+			}
 		}
 	}
 	t := table.NewWriter()
@@ -106,12 +114,14 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 		{"deleted posts", counts.Deletes},
 		{"read positions", counts.Positions},
 		{"feeds built again", counts.Feeds},
+		{"devices, preferences and marks", inboxes.Settings},
+		{"missing rows of inboxes", inboxes.Rows},
 		{"records of unknown type", result.Unknown},
 		{"unreadable records", result.Bad},
 	} {
 		t.AppendRow(table.Row{row.name, longrun.Count(row.n)})
 	}
-	t.AppendFooter(table.Row{"elapsed", result.Elapsed.Round(10 * time.Millisecond).String()})
+	t.AppendFooter(table.Row{"elapsed", (result.Elapsed + told.Elapsed).Round(10 * time.Millisecond).String()})
 	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight, AlignHeader: text.AlignRight, AlignFooter: text.AlignRight}})
 	con.printTable(t)
 	return nil

@@ -18,6 +18,10 @@
 //     memory, a second group of consumers, and a moment at which every process
 //     changes over.
 //
+// Inboxes depend on what held at the time of each fact, so they are not folded but
+// played, see [RunInboxes]: what people set, then all blocks and deletes, then each
+// partition.
+//
 // Where the log has forgotten its beginning, a History is read before each reading of a
 // partition: the events that ClickHouse keeps, in the log's order. Then comes all that
 // the log still has, not only what the history lacks: a history may have holes below

@@ -2,9 +2,10 @@
 -- Rows that come later, out of the same log, are marked by rows.lua.
 -- KEYS: the inbox, what the owner set
 -- ARGV: version, eight bytes of the newest id read ("" none), ids read besides, eight
---       bytes of the newest id seen ("" none)
+--       bytes of the newest id seen ("" none), "1" also if just this is known
 -- Returns 1 if it was news, else 0.
-if (redis.call('HGET', KEYS[2], 'marked') or '') >= ARGV[1] then
+local known = redis.call('HGET', KEYS[2], 'marked') or ''
+if known > ARGV[1] or (known == ARGV[1] and ARGV[5] ~= '1') then
   return 0
 end
 redis.call('HSET', KEYS[2], 'marked', ARGV[1])
