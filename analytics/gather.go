@@ -14,8 +14,8 @@ const smallInsert = 5000
 // gatherer makes one insert of small ones that come together: at rest each
 // partition of the log has a few events a second, and a table should not get a part
 // for each. Whoever comes first waits until the last shared insert is long enough ago,
-// and inserts for all that came meanwhile. It is not the waiting that is fixed but the
-// time between two: what comes while its partition's last batch waits would wait twice.
+// and inserts for all that came meanwhile. What comes behind a waiting batch of its own
+// partition waits for that insert and then for the next: up to twice as long.
 //
 // What is inserted together has a token of its own. After a crash in between, the
 // same batches may come in other company, and ClickHouse does not know the repeat
