@@ -58,7 +58,11 @@ type Config struct {
 
 	// Rebuilds is how many cold feeds this process builds at once. Default 8.
 	Rebuilds int `default:"8" help:"Cold feeds built at once."`
-	// RebuildTimeout bounds the building of one feed, and is how long another
+	// RebuildWait is how long the reader of a cold feed waits for its turn to be built,
+	// if the call's own deadline does not come first. Whoever would wait longer is
+	// refused at once and told when to come again. Default 30 s.
+	RebuildWait time.Duration `default:"30s" help:"Longest wait for the turn of a cold feed; whoever would wait longer is told at once when to come again."`
+	// RebuildTimeout bounds the building of one feed once it is its turn, and is how long another
 	// process believes that it is still under way. Default 10 s.
 	RebuildTimeout time.Duration `default:"10s" help:"Deadline for building one cold feed."`
 
@@ -101,6 +105,7 @@ func (c Config) withDefaults() Config {
 	c.BodyCache = cmp.Or(c.BodyCache, 64<<20)
 	c.ViewCache = cmp.Or(c.ViewCache, 500_000)
 	c.Rebuilds = cmp.Or(c.Rebuilds, 8)
+	c.RebuildWait = cmp.Or(c.RebuildWait, 30*time.Second)
 	c.RebuildTimeout = cmp.Or(c.RebuildTimeout, 10*time.Second)
 	c.WatchStart = cmp.Or(c.WatchStart, 5*time.Second)
 	c.WatchQueue = cmp.Or(c.WatchQueue, 256)
@@ -139,6 +144,7 @@ func (c Config) Validate() error {
 		{"Pipelines", int64(c.Pipelines)},
 		{"PipelineSize", int64(c.PipelineSize)},
 		{"Rebuilds", int64(c.Rebuilds)},
+		{"RebuildWait", int64(c.RebuildWait)},
 		{"RebuildTimeout", int64(c.RebuildTimeout)},
 		{"WatchStart", int64(c.WatchStart)},
 		{"WatchQueue", int64(c.WatchQueue)},

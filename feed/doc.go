@@ -41,7 +41,8 @@
 // keys.go has the names. feed:{u} is a LIST of post ids, at most about
 // [Config.Cap], and no more than a memory of what the definition says: the lists
 // author:{a} of the followees, merged. A feed that nobody reads has no list, and
-// pushing to it costs nothing; its next read builds one (rebuild.go). The last
+// pushing to it costs nothing; its next read builds one (rebuild.go), in turn with
+// others (turns.go). The last
 // entry tells what the list is: the sentinel "0" (it reaches the beginning of
 // history), a marker "B..." (it is being built), or an id (older posts are in the
 // authors' lists only, from where pages go on, timeline.go). Who follows, blocks

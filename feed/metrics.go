@@ -49,7 +49,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		trims:         counter("trims_total", "Home feeds cut to their cap."),
 		rebuilds: metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "rebuilds_total",
-			Help: "Cold feeds built at a read, by outcome: built, or dropped by follows again and again.",
+			Help: "Cold feeds built at a read, by outcome: built, dropped by follows again and again, or refused as too many others had to wait.",
 		}, []string{"outcome"})),
 		pulls:         counter("pulls_total", "Parts of home feeds read from the authors' lists: older than the list, or while it was built."),
 		hydrateMisses: counter("hydrate_misses_total", "Ids in a feed without a body. Steady growth means that Redis lost keys."),

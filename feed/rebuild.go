@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
+	"activityfeed/internal/fault"
 	"activityfeed/internal/redisfault"
 )
 
@@ -20,14 +22,19 @@ const buildTries = 3
 func (s *redisStore) build(ctx context.Context, user string) error {
 	return s.builds.do(ctx, user, func() error {
 		// The build is for all who wait: the first one's leaving must not end it.
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.cfg.RebuildTimeout)
-		defer cancel()
-		select {
-		case s.building <- struct{}{}:
-			defer func() { <-s.building }()
-		case <-ctx.Done():
-			return redisfault.Of(ctx.Err(), "wait to build feed of %s", user)
+		patience := s.patience(ctx)
+		ctx := context.WithoutCancel(ctx)
+		done, again, err := s.building.take(ctx, patience)
+		switch {
+		case err != nil:
+			return err
+		case done == nil:
+			s.metrics.rebuilds.WithLabelValues("refused").Inc()
+			return fault.Busy(again, "too many feeds are being built, that of %s has to wait", user)
 		}
+		defer done()
+		ctx, cancel := context.WithTimeout(ctx, s.cfg.RebuildTimeout)
+		defer cancel()
 		for range buildTries {
 			settled, err := s.buildOnce(ctx, user)
 			if settled || err != nil {
@@ -37,6 +44,16 @@ func (s *redisStore) build(ctx context.Context, user string) error {
 		s.metrics.rebuilds.WithLabelValues("dropped").Inc()
 		return nil
 	})
+}
+
+// patience is for how long a reader can wait for the turn of a build, so that it
+// still has time to run.
+func (s *redisStore) patience(ctx context.Context) time.Duration {
+	patience := s.cfg.RebuildWait
+	if deadline, ok := ctx.Deadline(); ok {
+		patience = min(patience, time.Until(deadline)*9/10)
+	}
+	return patience
 }
 
 // buildOnce puts a marker, reads the followees, then their lists, and writes the

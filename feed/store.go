@@ -69,7 +69,7 @@ type redisStore struct {
 	// builds lets one caller build a cold feed for all who wait for it.
 	builds flights
 	// building bounds the builds of this process.
-	building chan struct{}
+	building *turns
 }
 
 func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Time, m *metrics) *redisStore {
@@ -82,7 +82,7 @@ func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Tim
 		ahead:     readAhead,
 		audiences: newAudienceCache(cfg.AudienceCache),
 		pushes:    newPushPool(client),
-		building:  make(chan struct{}, cfg.Rebuilds),
+		building:  newTurns(cfg.Rebuilds, time.Now),
 		bodies:    newBodyCache(cfg.BodyCache),
 		views:     newViewCache(cfg.ViewCache),
 	}

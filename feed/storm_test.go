@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -12,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/fault"
 	"activityfeed/internal/testenv"
 	pb "activityfeed/proto/activityfeed/v1"
 )
@@ -118,7 +120,8 @@ func TestAThousandUsersComeBackAtOnce(t *testing.T) {
 func (s *storm) comeBack(t *testing.T, users, follows int) {
 	const devices = 3
 	want := s.crowd(t, fmt.Sprintf("back%d-", follows), users, follows)
-	// Nobody is turned away for the machine's being busy; what is counted is the work.
+	// What Redis and one build may take is generous: the machine may be busy. How many
+	// are let in, and who is told to come again, is as it is for everybody.
 	cfg := Config{RedisTimeout: maxRedisTimeout, RebuildTimeout: 2 * time.Minute}
 	p, writer := s.w.process(t, cfg), s.w.process(t, cfg)
 	p.apply(t, followed("warm", "poster"))
@@ -142,7 +145,7 @@ func (s *storm) comeBack(t *testing.T, users, follows int) {
 
 	var most atomic.Int64
 	p.tap.watch(func() {
-		n := int64(len(p.store.building))
+		n := int64(len(p.store.building.slots))
 		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
 		}
 	})
@@ -154,7 +157,7 @@ func (s *storm) comeBack(t *testing.T, users, follows int) {
 		for range devices {
 			readers.Go(func() {
 				took := timed(func() {
-					r, err := p.api.GetHomeFeed(t.Context(), &pb.GetHomeFeedRequest{UserId: user})
+					r, err := p.untilServed(t.Context(), user)
 					if err != nil {
 						t.Errorf("GetHomeFeed(%s): %v", user, err)
 						return
@@ -185,10 +188,35 @@ func (s *storm) comeBack(t *testing.T, users, follows int) {
 	if limit := p.store.cfg.Rebuilds; most.Load() != int64(limit) {
 		t.Errorf("%d builds were let in at once, want %d", most.Load(), limit)
 	}
-	t.Logf("%d reads of %d cold feeds of %d followees in %v: %v builds (%.0f a second, %d at once); readers waited p50 %v, p99 %v",
-		len(waits), users, follows, all.Round(time.Millisecond), builds, builds/all.Seconds(), most.Load(), quantile(waits, 50), quantile(waits, 99))
+	t.Logf("%d reads of %d cold feeds of %d followees in %v: %v builds (%.0f a second, %d at once), %v told to come again; readers waited p50 %v, p99 %v",
+		len(waits), users, follows, all.Round(time.Millisecond), builds, builds/all.Seconds(), most.Load(),
+		counted(t, p.store.metrics.rebuilds.WithLabelValues("refused")), quantile(waits, 50), quantile(waits, 99))
 	t.Logf("meanwhile a warm feed was read %d times, p50 %v, p99 %v; an author posted, p50 %v, p99 %v",
 		len(warmReads), quantile(warmReads, 50), quantile(warmReads, 99), quantile(posts, 50), quantile(posts, 99))
+}
+
+// untilServed reads a home feed as a client does that has ten seconds for a call, and
+// comes again when it is told to.
+func (p *process) untilServed(ctx context.Context, user string) (*pb.GetHomeFeedResponse, error) {
+	for {
+		call, cancel := context.WithTimeout(ctx, 10*time.Second)
+		r, err := p.api.GetHomeFeed(call, &pb.GetHomeFeedRequest{UserId: user})
+		cancel()
+		if err == nil {
+			return r, nil
+		}
+		again := time.Second
+		if f := fault.Of(err); f != nil && f.RetryAfter > 0 {
+			again = f.RetryAfter
+		} else if !errors.Is(err, context.DeadlineExceeded) {
+			return nil, err
+		}
+		select {
+		case <-time.After(again):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
 }
 
 // posterPosts returns what the neighbour's author has posted so far.

@@ -8,6 +8,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Kind says what an error means to whoever has to act on it.
@@ -37,6 +38,9 @@ type Error struct {
 	// Reason is a short fixed word for metrics and poison records, for Permanent:
 	// "undecodable", "invalid".
 	Reason string
+	// RetryAfter is when the same call is worth another try, for Unavailable; 0 means
+	// that nobody knows.
+	RetryAfter time.Duration
 	// Message may be shown to the caller; it holds no driver's text.
 	Message string
 	// Err is the cause, for the log only. May be nil.
@@ -74,6 +78,12 @@ func Outage(op string, err error) error {
 		return nil
 	}
 	return &Error{Kind: Unavailable, Message: op, Err: err}
+}
+
+// Busy says that there is more to do than can be done while a caller waits, and when
+// it is worth asking again: `fault.Busy(after, "build feed of %s", user)`.
+func Busy(after time.Duration, format string, args ...any) error {
+	return &Error{Kind: Unavailable, RetryAfter: after, Message: fmt.Sprintf(format, args...)}
 }
 
 // Poison says that an event can never be processed, and why.

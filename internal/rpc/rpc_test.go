@@ -165,6 +165,7 @@ func TestErrorBecomesStatus(t *testing.T) {
 		}},
 		{"missing", fault.Missing("no post %d", 7), codes.NotFound, "no post 7", nil},
 		{"outage", fault.Outage("read feed of ann", driver), codes.Unavailable, "read feed of ann", []any{retry}},
+		{"too much to do", fault.Busy(9*time.Second, "feed of %s has to wait", "ann"), codes.Unavailable, "feed of ann has to wait", []any{&errdetails.RetryInfo{RetryDelay: durationpb.New(9 * time.Second)}}},
 		{"outage by a time limit of ours", fault.Outage("read feed of ann", context.DeadlineExceeded), codes.Unavailable, "read feed of ann", []any{retry}},
 		{"no kind", driver, codes.Internal, "internal error", nil},
 		{"permanent", fault.Poison("undecodable", driver), codes.Internal, "internal error", nil},

@@ -1,6 +1,7 @@
 package rpc
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -46,7 +47,7 @@ func statusStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, n
 		// watches has to know that this is no end of the news.
 		if c := statusOf(ctx, err).Code(); c == codes.OK || c == codes.Canceled || c == codes.Unavailable {
 			callOf(ctx).drained = true
-			return unavailable("the server is shutting down; connect again").Err()
+			return unavailable("the server is shutting down; connect again", retryDelay).Err()
 		}
 	}
 	if err != nil {
@@ -73,7 +74,7 @@ func statusOf(ctx context.Context, err error) *status.Status {
 		if ctx.Err() != nil {
 			return contextStatus(ctx.Err())
 		}
-		return unavailable(f.Message)
+		return unavailable(f.Message, cmp.Or(f.RetryAfter, retryDelay))
 	case f != nil:
 		return errInternal
 	case errors.As(err, &chosen):
@@ -93,9 +94,9 @@ func contextStatus(err error) *status.Status {
 	return status.New(codes.Canceled, "the call was canceled")
 }
 
-func unavailable(message string) *status.Status {
+func unavailable(message string, after time.Duration) *status.Status {
 	return withDetail(status.New(codes.Unavailable, message),
-		&errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)})
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(after)})
 }
 
 func invalidField(field, message string) *status.Status {
