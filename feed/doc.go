@@ -112,7 +112,7 @@
 //
 // # What a reader remembers
 //
-// A page of a warm feed is one round trip, which concurrent requests share (asking.go):
+// A page of a warm feed is one round trip, which concurrent requests share (lane.go):
 // the newest entries, and the name of the edition, which changes with every build of the
 // list and every edge of the user's. While it stays, what is known of the authors
 // stays true (views.go). Bodies are kept until their delete is told, and each round

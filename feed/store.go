@@ -59,7 +59,7 @@ type redisStore struct {
 	// writes collects the commands of concurrent handlers into large pipelines, reads
 	// those of concurrent requests.
 	writes *batcher
-	reads  *asking
+	reads  *lane
 	// bodies and views remember what requests have read.
 	bodies *bodyCache
 	views  *viewCache
@@ -87,7 +87,8 @@ func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Tim
 		views:     newViewCache(cfg.ViewCache),
 	}
 	s.writes = newBatcher(cfg.Pipelines, 2*cfg.PipelineSize, s.exec, questionLane, postLane)
-	s.reads = newAsking(readPipelines, readPipelineSize, s.execReads)
+	s.reads = newLane(readPipelines, readPipelineSize, s.execReads)
+	s.reads.gather = true
 	return s
 }
 

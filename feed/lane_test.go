@@ -3,6 +3,8 @@ package feed
 import (
 	"context"
 	"errors"
+	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -48,7 +50,8 @@ func TestRequestsShareAPipeline(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var e echo
-				a := newAsking(1, 10, e.exec)
+				l := newLane(1, 10, e.exec)
+				l.gather = true
 				var requests sync.WaitGroup
 				begin := func(n int) {
 					requests.Go(func() {
@@ -56,7 +59,7 @@ func TestRequestsShareAPipeline(t *testing.T) {
 						for i := range cmds {
 							cmds[i] = command(i + 1)
 						}
-						if err := a.do(t.Context(), cmds...); (err != nil) != (n >= 7) {
+						if err := l.do(t.Context(), cmds...); (err != nil) != (n >= 7) {
 							t.Errorf("do of %d commands = %v", n, err)
 						}
 					})
@@ -84,28 +87,63 @@ func TestARequestThatEndsTakesNoOtherAlong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var e echo
-		a := newAsking(1, 10, e.exec)
+		l := newLane(1, 10, e.exec)
+		l.gather = true
 		first, cancelFirst := context.WithCancel(t.Context())
 		var leaving sync.WaitGroup
-		leaving.Go(func() { _ = a.do(first, command(1)) })
+		leaving.Go(func() { _ = l.do(first, command(1)) })
 		synctest.Wait()
 		// The one who sends ends while the pipeline is under way, and one who waits
 		// before it is sent.
 		cancelFirst()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if err := a.do(ctx, command(2)); !errors.Is(err, context.DeadlineExceeded) {
+		if err := l.do(ctx, command(2)); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("do = %v, want a deadline", err)
 		}
-		if err := a.do(t.Context(), command(3)); err != nil {
+		if err := l.do(t.Context(), command(3)); err != nil {
 			t.Error(err)
 		}
 		leaving.Wait()
 		if len(e.ran) != 2 || e.ran[0] != "1" || e.ran[1] != "3" {
 			t.Errorf("ran %v, want 1 and 3", e.ran)
 		}
-		if err := a.do(t.Context()); err != nil {
+		if err := l.do(t.Context()); err != nil {
 			t.Errorf("do of nothing = %v", err)
+		}
+	})
+}
+
+// A caller whose commands somebody else sends has its answer when they have run,
+// however long the pipelines are that could be sent meanwhile.
+func TestLaneAnswersBeforeItServesOthers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		// The number of its first command is how many seconds a pipeline takes.
+		l := newLane(2, 2, func(_ context.Context, cmds []redis.Cmder) error {
+			seconds, err := strconv.Atoi(cmds[0].Args()[1].(string))
+			time.Sleep(time.Duration(seconds) * time.Second)
+			return err
+		})
+		took := make([]time.Duration, 5)
+		start := time.Now()
+		var callers sync.WaitGroup
+		for i, cmds := range [][]redis.Cmder{
+			{command(1)}, {command(2)}, // both slots are taken
+			{command(5)}, {command(0)}, // sent together, by the first of the two
+			{command(100), command(100)},
+		} {
+			callers.Go(func() {
+				if err := l.do(t.Context(), cmds...); err != nil {
+					t.Error(err)
+				}
+				took[i] = time.Since(start)
+			})
+			synctest.Wait()
+		}
+		callers.Wait()
+		if want := []time.Duration{1 * time.Second, 2 * time.Second, 6 * time.Second, 6 * time.Second, 102 * time.Second}; !slices.Equal(took, want) {
+			t.Errorf("the callers waited %v, want %v", took, want)
 		}
 	})
 }
