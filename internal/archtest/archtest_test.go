@@ -62,7 +62,7 @@ var allowed = map[string][]string{
 	"internal/load":                {"proto/activityfeed/v1", "internal/event", "internal/load/longrun"},
 	"internal/load/longrun":        {},
 	"internal/audit":               {"proto/activityfeed/v1", "internal/event", "internal/load/longrun", "internal/record"},
-	"internal/rebuild":             {"proto/activityfeed/v1", "internal/event", "internal/load/longrun"},
+	"internal/rebuild":             {"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/load/longrun"},
 	"internal/bench":               {"proto/activityfeed/v1", "internal/event", "internal/fault", "internal/record", "internal/kafka", "internal/rpc", "feed", "analytics", "notify", "notify/push", "notify/push/webpush", "internal/testenv/pushservice", "internal/load/longrun"},
 	"internal/testenv":             {"internal/embedded"},
 	"internal/testenv/apachekafka": {},
