@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	pb "activityfeed/proto/activityfeed/v1"
 )
@@ -50,6 +51,33 @@ func TestAPageIsEncodedAsItsMessage(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A field that is new in the answer is sent by servers that know nothing of bytes, so
+// it has to be by ours.
+func TestAPageIsEncodedWithAllItsFields(t *testing.T) {
+	t.Parallel()
+	full := new(pb.GetHomeFeedResponse)
+	fields := full.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		switch field := fields.Get(i); {
+		case field.Name() == "photos":
+		case field.Message() != nil:
+			full.ProtoReflect().Set(field, full.ProtoReflect().NewField(field))
+		case field.Kind() == protoreflect.BoolKind:
+			full.ProtoReflect().Set(field, protoreflect.ValueOfBool(true))
+		case field.Kind() == protoreflect.StringKind:
+			full.ProtoReflect().Set(field, protoreflect.ValueOfString("x"))
+		default:
+			t.Fatalf("give %s a value here, and a place in homeFeed.rest", field.Name())
+		}
+	}
+	page := homeFeed{GetHomeFeedResponse: full}
+	var sent pb.GetHomeFeedResponse
+	bytes, err := page.AppendWire(nil)
+	if err != nil || proto.Unmarshal(bytes, &sent) != nil || !proto.Equal(&sent, full) {
+		t.Errorf("sent %v, %v, want %v", &sent, err, full)
+	}
 }
 
 // A server that knows nothing of bytes, and whoever wants JSON, get the message.
