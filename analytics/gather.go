@@ -15,7 +15,9 @@ const smallInsert = 5000
 // partition of the log has a few events a second, and a table should not get a part
 // for each. Whoever comes first waits until the last shared insert is long enough ago,
 // and inserts for all that came meanwhile. What comes behind a waiting batch of its own
-// partition waits for that insert and then for the next: up to twice as long.
+// partition waits for that insert and then for the next; so the batches of all
+// partitions should come at the same moment (kafka.BatchConfig.InStep), a little
+// after which they are inserted.
 //
 // What is inserted together has a token of its own. After a crash in between, the
 // same batches may come in other company, and ClickHouse does not know the repeat

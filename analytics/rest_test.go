@@ -56,7 +56,7 @@ func TestAtRestOneInsertASecond(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.deps.Subscriber, err = testGroup(brokers, log, Service, &kafka.BatchConfig{MaxRecords: 50_000, MaxWait: 250 * time.Millisecond}); err != nil {
+	if a.deps.Subscriber, err = testGroup(brokers, log, Service, &kafka.BatchConfig{MaxRecords: 50_000, MaxWait: time.Second, InStep: true}); err != nil {
 		t.Fatal(err)
 	}
 	store := &fresh{inserter: a.sink.store, seen: map[uint64]time.Time{}, more: make(chan struct{}, 1)}

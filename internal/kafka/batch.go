@@ -104,7 +104,11 @@ func (b *batcher) due() (at time.Time, ok bool) {
 	if b.current != nil || b.intent != nil || b.queue.len() == 0 {
 		return time.Time{}, false
 	}
-	return b.queue.at(0).since.Add(b.limits.MaxWait), true
+	since, wait := b.queue.at(0).since, b.limits.MaxWait
+	if b.limits.InStep {
+		wait -= since.Sub(since.Truncate(wait))
+	}
+	return since.Add(wait), true
 }
 
 // form makes the next batch if it is time, and returns it. With pressed it does

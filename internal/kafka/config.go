@@ -86,6 +86,10 @@ type BatchConfig struct {
 	// MaxWait is how long the first record of a batch waits for the others.
 	// Default 1 s.
 	MaxWait time.Duration
+	// InStep hands batches out at the multiples of MaxWait on the clock, if they are
+	// not full before: those of all partitions at the same moment, so that they can
+	// share what they are put into. A record then waits for half as long in the mean.
+	InStep bool
 }
 
 // withDefaults fills what is zero.

@@ -415,6 +415,40 @@ func TestResetWaitsForMessagesInFlight(t *testing.T) {
 	}
 }
 
+// Batches in step close at the same moment, whenever their first record came.
+func TestBatchesInStep(t *testing.T) {
+	t.Parallel()
+	begin := time.Unix(1_700_000_000, 0)
+	for _, tt := range []struct {
+		name   string
+		inStep bool
+		after  time.Duration // the begin of a second
+		want   time.Duration
+	}{
+		{"at a tick", true, 0, time.Second},
+		{"before the tick", true, 999 * time.Millisecond, time.Second},
+		{"after the tick", true, 1001 * time.Millisecond, 2 * time.Second},
+		{"each for itself", false, 300 * time.Millisecond, 1300 * time.Millisecond},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			cfg := SubscriberConfig{Batch: &BatchConfig{InStep: tt.inStep}}.withDefaults()
+			w := newWindow(t.Context(), cfg)
+			w.assign(0)
+			w.assign(1)
+			w.add(1, [16]byte{}, []*kgo.Record{{Partition: 1, Offset: 0}}, 1, begin.Add(time.Minute)) // is not waited for
+			came := begin.Add(tt.after)
+			w.add(0, [16]byte{}, []*kgo.Record{{Offset: 0}}, 1, came)
+			if d := w.next(begin.Add(tt.want - 1)); d != nil {
+				t.Errorf("a batch goes out before %v", tt.want)
+			}
+			if d := w.next(begin.Add(tt.want)); d == nil || d.part.id != 0 {
+				t.Errorf("next() after %v = %v, want the batch", tt.want, d)
+			}
+		})
+	}
+}
+
 // A crash of the broker may cut off what a batch had: its bounds are void, since
 // other records get the offsets.
 func TestIntentBeyondTheEndOfTheLogIsVoid(t *testing.T) {
