@@ -36,6 +36,13 @@ type Config struct {
 	// FollowTTL is how old a follow may get before it is not pushed. Default 24 hours.
 	FollowTTL time.Duration `default:"24h" help:"How old a follow may get before it is not pushed any more."`
 
+	// StaleAfter is how long a device of FCM is sent to after it was registered last;
+	// apps should register once a month at least, and whenever they start. FCM forgets an
+	// Android device that was silent for 270 days, and long before that what is sent to it
+	// arrives nowhere (/docs/cloud-messaging/manage-tokens). Default 270 days; negative:
+	// for ever.
+	StaleAfter time.Duration `default:"6480h" help:"How long a device of FCM is sent to after it was registered last; negative: for ever."`
+
 	// Lease is how long a worker may hold a job before another one takes it. Default
 	// 1 minute.
 	Lease time.Duration `default:"1m" help:"How long a push may be in the hands of a process that died before another one takes it."`
@@ -59,6 +66,7 @@ func (c Config) WithDefaults() Config {
 	c.PostTTL = cmp.Or(c.PostTTL, 4*time.Hour)
 	c.MentionTTL = cmp.Or(c.MentionTTL, 24*time.Hour)
 	c.FollowTTL = cmp.Or(c.FollowTTL, 24*time.Hour)
+	c.StaleAfter = cmp.Or(c.StaleAfter, 270*24*time.Hour)
 	c.Lease = cmp.Or(c.Lease, time.Minute)
 	c.Poll = cmp.Or(c.Poll, 500*time.Millisecond)
 	c.Shards = cmp.Or(c.Shards, 4)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -283,6 +284,103 @@ func TestHangingProviderDelaysNobody(t *testing.T) {
 	b.await("the other origin's push", func() bool { b.advance(20 * time.Millisecond); return fast.count() == 1 })
 	if took := time.Since(begin); took > 8*time.Second {
 		t.Errorf("the others took %s, nearly as long as the hanging one's timeout", took)
+	}
+}
+
+// A provider that fails, or refuses us, keeps its jobs and devices waiting; the other
+// one's pushes arrive, and afterwards its own.
+func TestFailingProviderDelaysNobodyAndLosesNothing(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		out  push.Outcome
+	}{
+		{"answers 500", push.Outcome{Action: push.Retry, Reason: push.Unavailable, Scope: push.ScopeProvider, Status: 500}},
+		{"refuses our credentials", push.Outcome{Action: push.Pause, Reason: push.Unauthorized, Scope: push.ScopeProvider, RetryAfter: time.Minute, Status: 403}},
+		{"has enough of us", push.Outcome{Action: push.Retry, Reason: push.RateLimited, Scope: push.ScopeProvider, RetryAfter: time.Minute, Status: 429}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var refused, apns, fcm counter
+			var well atomic.Bool
+			b := newBed(t, deliver.Config{}, push.Senders{
+				push.APNs: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
+					if !well.Load() {
+						refused.add(m)
+						return tt.out
+					}
+					apns.add(m)
+					return push.Outcome{Action: push.OK, Reason: push.Delivered}
+				}),
+				push.FCM: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
+					fcm.add(m)
+					return push.Outcome{Action: push.OK, Reason: push.Delivered}
+				}),
+			})
+			const people = 16
+			users := make([]string, people)
+			for i := range users {
+				users[i] = fmt.Sprint("user", i)
+				b.register(users[i], pb.PushProvider_PUSH_PROVIDER_APNS, fmt.Sprint("apple", i))
+				b.register(users[i], pb.PushProvider_PUSH_PROVIDER_FCM, fmt.Sprint("token", i))
+			}
+			b.mention(users...)
+			b.await("the other provider's pushes and the first refusal", func() bool { return fcm.count() == people && refused.count() > 0 })
+			devices, err := b.devices.List(t.Context(), users...)
+			for i, of := range devices {
+				if len(of) != 2 {
+					t.Errorf("%s has %d devices, want both", users[i], len(of))
+				}
+			}
+			if err != nil || apns.count() != 0 || b.jobs("apns") != people {
+				t.Errorf("%d pushes, %d jobs of the provider that fails, %v; want 0, %d", apns.count(), b.jobs("apns"), err, people)
+			}
+			well.Store(true)
+			b.await("its pushes, later", func() bool { b.advance(time.Second); return apns.count() == people })
+			if fcm.count() != people || len(b.letters) != 0 {
+				t.Errorf("%d pushes of the other provider, letters %v; want %d, none", fcm.count(), b.letters, people)
+			}
+		})
+	}
+}
+
+// A device of FCM that did not register for very long is not sent to until it does;
+// other services tell when a device is gone.
+func TestStaleDevices(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name     string
+		after    time.Duration // the setting
+		age      time.Duration
+		provider pb.PushProvider
+		want     int
+	}{
+		{"young enough", 0, 269 * 24 * time.Hour, pb.PushProvider_PUSH_PROVIDER_FCM, 1},
+		{"stale", 0, 271 * 24 * time.Hour, pb.PushProvider_PUSH_PROVIDER_FCM, 0},
+		{"stale by the operator's setting", 24 * time.Hour, 25 * time.Hour, pb.PushProvider_PUSH_PROVIDER_FCM, 0},
+		{"never stale", -1, 999 * 24 * time.Hour, pb.PushProvider_PUSH_PROVIDER_FCM, 1},
+		{"of another service", 0, 271 * 24 * time.Hour, pb.PushProvider_PUSH_PROVIDER_APNS, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			var sent counter
+			arrives := provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
+				sent.add(m)
+				return push.Outcome{Action: push.OK, Reason: push.Delivered}
+			})
+			b := newBed(t, deliver.Config{StaleAfter: tt.after}, push.Senders{push.FCM: arrives, push.APNs: arrives})
+			b.register("bob", tt.provider, "token")
+			b.advance(tt.age)
+			ended := func() bool { return b.jobs("tell") == 0 && b.jobs("fcm") == 0 && b.jobs("apns") == 0 }
+			b.mention("bob")
+			b.await("the end", ended)
+			if sent.count() != tt.want {
+				t.Errorf("%d pushes, want %d", sent.count(), tt.want)
+			}
+			b.register("bob", tt.provider, "token")
+			b.mention("bob")
+			b.await("the push to the new registration", func() bool { return sent.count() == tt.want+1 && ended() })
+		})
 	}
 }
 

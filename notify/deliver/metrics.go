@@ -13,6 +13,7 @@ import (
 const (
 	skippedPreference = "preference"
 	skippedDevice     = "no_device"
+	skippedStale      = "stale_device"
 	skippedExpired    = "expired"
 	skippedRead       = "read_or_hidden"
 	skippedTold       = "told_before"

@@ -150,6 +150,8 @@ func (d *Deliverer) unwanted(s *sending, now time.Time) string {
 	switch {
 	case s.device.ID == "" || s.device.Suspended():
 		return skippedDevice
+	case d.stale(s.device, now):
+		return skippedStale
 	case !now.Before(s.expires()):
 		return skippedExpired
 	case s.badge():
@@ -160,6 +162,12 @@ func (d *Deliverer) unwanted(s *sending, now time.Time) string {
 		return skippedRead
 	}
 	return ""
+}
+
+// stale says that a device of FCM was not registered for so long that there is
+// probably nobody behind it. Other push services tell when a device is gone.
+func (d *Deliverer) stale(dev device.Device, now time.Time) bool {
+	return dev.Target.Provider == push.FCM && d.cfg.StaleAfter > 0 && now.Sub(dev.Target.Registered) > d.cfg.StaleAfter
 }
 
 // attempt sends a message, within its time.

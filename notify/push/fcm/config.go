@@ -22,11 +22,16 @@ type Config struct {
 	// Timeout bounds one attempt, an access token included. FCM asks for at least
 	// 10 s. Default 15 s.
 	Timeout time.Duration `default:"15s" help:"Deadline of one push."`
+	// PerMinute is how many messages this process sends to the project in a minute at
+	// most, spread over its seconds. FCM takes 600,000 of a project: processes that send
+	// much at the same time should share that. Default 600,000.
+	PerMinute int `default:"600000" help:"Messages a minute that this process sends at most; a project has 600,000 for all processes."`
 }
 
 func (c Config) withDefaults() Config {
 	c.BaseURL = cmp.Or(c.BaseURL, defaultBaseURL)
 	c.Timeout = cmp.Or(c.Timeout, 15*time.Second)
+	c.PerMinute = cmp.Or(c.PerMinute, 600_000)
 	return c
 }
 
@@ -39,6 +44,9 @@ func (c Config) Validate() error {
 	}
 	if c.Timeout < 0 {
 		errs = append(errs, errors.New("fcm: Timeout is negative"))
+	}
+	if c.PerMinute < 0 {
+		errs = append(errs, errors.New("fcm: PerMinute is negative"))
 	}
 	return errors.Join(errs...)
 }

@@ -15,6 +15,9 @@
 //	401 otherwise                         sent again at once with a new access token, then Pause
 //	5xx, timeout, broken connection       Retry, counts for the provider's breaker
 //
+// Before that, what is more than Config.PerMinute is a Retry for the project when
+// there is room again, and FCM is not asked.
+//
 // The token service's answers: 4xx Pause, the rest Retry.
 //
 // A device is named by a registration token or by a Firebase installation id, which

@@ -77,6 +77,30 @@ func quota(subject string, header map[string]string) *pushservice.Reply {
 		{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"subject":"` + subject + `"}]}]}}`}
 }
 
+// What is more than the project may send waits without asking FCM.
+func TestQuotaOfMessages(t *testing.T) {
+	t.Parallel()
+	b := newBed(t, func(cfg *fcm.Config) { cfg.PerMinute = 1 })
+	if got := b.sender.Send(t.Context(), device, message); got.Action != push.OK {
+		t.Fatalf("the first push: %+v, want it delivered", got)
+	}
+	got := b.sender.Send(t.Context(), device, message)
+	if wait := got.RetryAfter; wait <= 0 || wait > time.Minute {
+		t.Errorf("the second one waits %s, want what is left of a minute", wait)
+	}
+	got.RetryAfter = 0
+	if want := (push.Outcome{Action: push.Retry, Reason: push.RateLimited, Scope: push.ScopeProvider}); got != want {
+		t.Errorf("the second push: %+v, want %+v", got, want)
+	}
+	if n := len(b.service.Received()); n != 1 {
+		t.Errorf("FCM got %d pushes, want 1", n)
+	}
+	b.clock.advance(time.Minute)
+	if got := b.sender.Send(t.Context(), device, message); got.Action != push.OK {
+		t.Errorf("a minute later: %+v, want it delivered", got)
+	}
+}
+
 // The table of the package comment, one row each.
 func TestOutcomes(t *testing.T) {
 	t.Parallel()

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"activityfeed/internal/fault"
 	"activityfeed/notify/push"
 	"activityfeed/notify/push/internal/wire"
@@ -38,6 +40,7 @@ type Sender struct {
 	url    string
 	client *http.Client
 	tokens *tokens
+	quota  *rate.Limiter
 }
 
 // New returns a Sender; it reads the service account and talks to nobody.
@@ -64,6 +67,8 @@ func New(cfg Config, deps Deps) (*Sender, error) {
 		cfg: cfg, log: deps.Log, now: deps.Now, client: client,
 		url:    cfg.BaseURL + "/v1/projects/" + url.PathEscape(a.ProjectID) + "/messages:send",
 		tokens: newTokens(a, client, deps.Now),
+		// FCM looks at minutes; a second's worth at once leaves room for everybody else.
+		quota: rate.NewLimiter(rate.Limit(float64(cfg.PerMinute)/60), max(cfg.PerMinute/60, 1)),
 	}, nil
 }
 
@@ -92,6 +97,9 @@ func (s *Sender) Send(ctx context.Context, to push.Target, m push.Message) push.
 	}
 	if err := s.Check(to); err != nil {
 		return push.Outcome{Action: push.Drop, Reason: push.InvalidTarget, Strike: true, Code: fault.Of(err).Field}
+	}
+	if wait := s.wait(); wait > 0 {
+		return push.Outcome{Action: push.Retry, Reason: push.RateLimited, Scope: push.ScopeProvider, RetryAfter: wait}
 	}
 	attempt, cancel := context.WithTimeout(ctx, s.cfg.Timeout)
 	defer cancel()
@@ -122,6 +130,17 @@ func (s *Sender) Send(ctx context.Context, to push.Target, m push.Message) push.
 		}
 		return outcome(answer, said, to, s.now())
 	}
+}
+
+// wait takes one of the project's messages, or returns when there is one.
+func (s *Sender) wait() time.Duration {
+	now := s.now()
+	next := s.quota.ReserveN(now, 1)
+	wait := next.DelayFrom(now)
+	if wait > 0 {
+		next.CancelAt(now)
+	}
+	return wait
 }
 
 // noToken is the outcome of an attempt that had no access token.
