@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -31,19 +30,12 @@ const content = "SELECT " + insertColumns + " FROM {db}.events FINAL ORDER BY ev
 // refillDeps are those of `activityfeed rebuild --analytics`.
 func refillDeps(t testing.TB, brokers []string, table rebuild.Table) rebuild.RefillDeps {
 	t.Helper()
-	admin, err := kafka.NewAdmin(brokers)
+	topics, err := kafka.NewScanner(brokers, testenv.Logger(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(admin.Close)
-	return rebuild.RefillDeps{
-		Log: testenv.Logger(t), Name: "events", Table: table,
-		Starts: func(ctx context.Context) (map[int32]int64, error) { return admin.StartOffsets(ctx, event.Topic) },
-		Ends:   func(ctx context.Context) (map[int32]int64, error) { return admin.EndOffsets(ctx, event.Topic) },
-		Scan: func(ctx context.Context, partition int32, begin, end int64, fn func(*message.Message) error) error {
-			return kafka.Scan{Brokers: brokers, Topic: event.Topic, Partition: partition, Begin: begin, End: end}.Run(ctx, testenv.Logger(t), fn)
-		},
-	}
+	t.Cleanup(topics.Close)
+	return rebuild.RefillDeps{Log: testenv.Logger(t), Name: "events", Topics: topics, Topic: event.Topic, Table: table}
 }
 
 func openTables(t testing.TB, cfg Config) *Tables {
@@ -362,17 +354,12 @@ func runRefillChild(spec string) int {
 		if err != nil {
 			return err
 		}
-		admin, err := kafka.NewAdmin(s.Brokers)
+		topics, err := kafka.NewScanner(s.Brokers, log)
 		if err != nil {
 			return err
 		}
 		_, err = rebuild.Refill(ctx, rebuild.Config{}, rebuild.RefillDeps{
-			Log: log, Name: "events", Table: &stages{Table: tables.Refill(event.Topic), stage: s.Stage},
-			Starts: func(ctx context.Context) (map[int32]int64, error) { return admin.StartOffsets(ctx, event.Topic) },
-			Ends:   func(ctx context.Context) (map[int32]int64, error) { return admin.EndOffsets(ctx, event.Topic) },
-			Scan: func(ctx context.Context, partition int32, begin, end int64, fn func(*message.Message) error) error {
-				return kafka.Scan{Brokers: s.Brokers, Topic: event.Topic, Partition: partition, Begin: begin, End: end}.Run(ctx, log, fn)
-			},
+			Log: log, Name: "events", Topics: topics, Topic: event.Topic, Table: &stages{Table: tables.Refill(event.Topic), stage: s.Stage},
 		}, io.Discard)
 		return err
 	}()

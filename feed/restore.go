@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/sync/errgroup"
 
 	"activityfeed/internal/event"
-	"activityfeed/internal/fault"
 	"activityfeed/internal/redisfault"
 	pb "activityfeed/proto/activityfeed/v1"
 )
@@ -19,13 +17,6 @@ import (
 // restoresAtOnce is how many facts are written at once; the batcher makes
 // pipelines of them.
 const restoresAtOnce = 256
-
-const (
-	// restorePatience is how long a write may fail because Redis is away, which a
-	// failover is for some seconds; restorePause is the first pause between two tries.
-	restorePatience = 2 * time.Minute
-	restorePause    = 50 * time.Millisecond
-)
 
 // Restore writes what the log says into a projection that serves and is written
 // all the while, a partition of the log after the other:
@@ -283,21 +274,12 @@ func (r *Restore) post(ctx context.Context, id event.ID, photo *pb.Photo) error 
 // write does the work when that many commands may go, and again while Redis is
 // away.
 func (r *Restore) write(ctx context.Context, commands int, work func() error) error {
-	begin := r.store.now()
-	for pause := restorePause; ; pause = min(2*pause, time.Second) {
+	return redisfault.Outlast(ctx, r.store.now, func() error {
 		if err := r.pace(ctx, commands); err != nil {
 			return err
 		}
-		err := work()
-		if fault.KindOf(err) != fault.Unavailable || ctx.Err() != nil || r.store.now().Sub(begin) > restorePatience {
-			return err
-		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return err
-		}
-	}
+		return work()
+	})
 }
 
 // workers bound the facts that are written at once.

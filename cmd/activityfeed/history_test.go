@@ -22,68 +22,52 @@ import (
 func TestRebuildFromClickHouse(t *testing.T) {
 	testenv.Redis(t)
 	testenv.ClickHouse(t) // needs the engine, and says so
-	dir := t.TempDir()
-	cfg, err := defaultServeConfig(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Roles = []string{roleAPI, roleFeed, roleAnalytics}
-	cfg.Engines.Kafka = testenv.Kafka(t) // the embedded one lets nobody cut it
-	srv, err := newServer(t.Context(), cfg, testenv.Logger(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- srv.run(ctx) }()
-	tool := toolsOf(ctx, dir)
-
-	if out, err := tool("load", "--graph", generatedGraph(t, 60), "--posts", "300", "--warm", "0.7", "--deletes", "0.1", "--unfollows", "0.1", "--blocks", "0.02", "--mutes", "0.02"); err != nil {
+	srv := serve(t, func(cfg *serveCmd) {
+		cfg.Roles = []string{roleAPI, roleFeed, roleAnalytics}
+		cfg.Engines.Kafka = testenv.Kafka(t) // the embedded one lets nobody cut it
+	})
+	if out, err := srv.tool("load", "--graph", generatedGraph(t, 60), "--posts", "300", "--warm", "0.7", "--deletes", "0.1", "--unfollows", "0.1", "--blocks", "0.02", "--mutes", "0.02"); err != nil {
 		t.Fatalf("load: %v\n%s", err, out)
 	}
-	if out, err := tool("audit", "--from", "clickhouse"); err != nil {
+	if out, err := srv.tool("audit", "--from", "clickhouse"); err != nil {
 		t.Fatalf("audit of a whole server: %v\n%s", err, out)
 	}
-	forgetMost(t, srv, dir)
-	if err := srv.engines.redis.FlushAll(ctx).Err(); err != nil {
+	forgetMost(t, srv)
+	if err := srv.engines.redis.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := tool("rebuild"); err != nil {
+	if out, err := srv.tool("rebuild"); err != nil {
 		t.Fatalf("rebuild: %v\n%s", err, out)
 	}
 	noCounts := func(err error, out string) bool { // ClickHouse lacks rows: see forgetMost
 		return err == nil || (errors.Is(err, errDrift) && strings.Contains(out, `"Differences": {}`))
 	}
-	if out, err := tool("audit", "--from", "clickhouse", "--json"); noCounts(err, out) {
+	if out, err := srv.tool("audit", "--from", "clickhouse", "--json"); noCounts(err, out) {
 		t.Fatalf("a log that has forgotten gave the feeds back:\n%s", out)
 	}
 
-	out, err := tool("rebuild", "--from", "clickhouse")
+	out, err := srv.tool("rebuild", "--from", "clickhouse")
 	if err != nil {
 		t.Fatalf("rebuild --from clickhouse: %v\n%s", err, out)
 	}
 	t.Log(out)
-	if out, err := tool("audit", "--from", "clickhouse", "--json"); !noCounts(err, out) {
+	if out, err := srv.tool("audit", "--from", "clickhouse", "--json"); !noCounts(err, out) {
 		t.Errorf("audit after the rebuild: %v\n%s", err, out)
 	}
 	// And the counts, too, when the table has the end of the log again.
-	if out, err := tool("rebuild", "--analytics", "--not-in-log", "keep"); err != nil {
+	if out, err := srv.tool("rebuild", "--analytics", "--not-in-log", "keep"); err != nil {
 		t.Fatalf("rebuild --analytics: %v\n%s", err, out)
 	}
-	out, err = tool("audit", "--from", "clickhouse")
+	out, err = srv.tool("audit", "--from", "clickhouse")
 	if err != nil {
 		t.Errorf("audit at the end: %v\n%s", err, out)
 	}
 	t.Log(out)
-	stop()
-	if err := <-ended; err != nil {
-		t.Errorf("run = %v", err)
-	}
 }
 
 // forgetMost leaves the last twenty records of each partition in the log, and takes the
 // last ten of them from ClickHouse.
-func forgetMost(t *testing.T, srv *server, dir string) {
+func forgetMost(t *testing.T, srv *serving) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -109,7 +93,7 @@ func forgetMost(t *testing.T, srv *server, dir string) {
 	if err := errors.Join(err, answer.Error()); err != nil {
 		t.Fatal(err)
 	}
-	writer, err := clickhouseFlags{}.writer(srv.endpoints(), dir, analytics.Config{})
+	writer, err := clickhouseFlags{}.writer(srv.endpoints(), srv.dir, analytics.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"github.com/redis/go-redis/v9"
 
 	"activityfeed/analytics"
 	"activityfeed/feed"
-	"activityfeed/internal/event"
 	"activityfeed/internal/kafka"
 	"activityfeed/internal/load/longrun"
 	"activityfeed/internal/rebuild"
@@ -130,25 +128,17 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 // rebuildFeeds makes anew what the feed keeps of the users, or of all.
 func rebuildFeeds(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, brokers []string, client redis.UniversalClient, history history, users []string, con *console) (rebuild.Result, feed.RestoreCounts, error) {
 	var none feed.RestoreCounts
-	admin, err := kafka.NewAdmin(brokers)
+	topics, err := kafka.NewScanner(brokers, con.log)
 	if err != nil {
 		return rebuild.Result{}, none, err
 	}
-	defer admin.Close()
+	defer topics.Close()
 	feeds, err := feed.New(feedCfg, feed.Deps{Log: con.log, Redis: client})
 	if err != nil {
 		return rebuild.Result{}, none, err
 	}
 	restore := feeds.Restore(users, rebuild.NewPace(cfg.Rate).Wait)
-	deps := rebuild.Deps{
-		Log:    con.log,
-		Ends:   func(ctx context.Context) (map[int32]int64, error) { return admin.EndOffsets(ctx, event.Topic) },
-		Starts: func(ctx context.Context) (map[int32]int64, error) { return admin.StartOffsets(ctx, event.Topic) },
-		Scan: func(ctx context.Context, partition int32, end int64, fn func(*message.Message) error) error {
-			return kafka.Scan{Brokers: brokers, Topic: event.Topic, Partition: partition, End: end}.Run(ctx, con.log, fn)
-		},
-		Projection: restore,
-	}
+	deps := rebuild.Deps{Log: con.log, Topics: topics, Projection: restore}
 	if history.stored != nil {
 		deps.History = history.stored
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 
@@ -24,11 +23,11 @@ func (c *rebuildCmd) runTables(ctx context.Context, e endpoints, con *console) (
 	if err != nil {
 		return err
 	}
-	admin, err := kafka.NewAdmin(e.Kafka)
+	topics, err := kafka.NewScanner(e.Kafka, con.log)
 	if err != nil {
 		return err
 	}
-	defer admin.Close()
+	defer topics.Close()
 	tables, err := analytics.OpenTables(cfg, con.log)
 	if err != nil {
 		return err
@@ -47,7 +46,7 @@ func (c *rebuildCmd) runTables(ctx context.Context, e endpoints, con *console) (
 		}
 	}()
 	for _, topic := range []string{event.Topic, delivery.Topic} {
-		result, name, err := c.refill(ctx, tables, admin, e, topic, con)
+		result, name, err := c.refill(ctx, tables, topics, topic, con)
 		if err != nil {
 			return err
 		}
@@ -69,20 +68,12 @@ func (c *rebuildCmd) runTables(ctx context.Context, e endpoints, con *console) (
 }
 
 // refill makes the table of a topic anew.
-func (c *rebuildCmd) refill(ctx context.Context, tables *analytics.Tables, admin *kafka.Admin, e endpoints, topic string, con *console) (rebuild.RefillResult, string, error) {
+func (c *rebuildCmd) refill(ctx context.Context, tables *analytics.Tables, topics rebuild.Topics, topic string, con *console) (rebuild.RefillResult, string, error) {
 	refill := tables.Refill(topic)
 	cfg := c.Rebuild
 	cfg.Terminal = con.progressIsLive()
 	result, err := rebuild.Refill(ctx, cfg, rebuild.RefillDeps{
-		Log:    con.log,
-		Name:   refill.Table(),
-		Starts: func(ctx context.Context) (map[int32]int64, error) { return admin.StartOffsets(ctx, topic) },
-		Ends:   func(ctx context.Context) (map[int32]int64, error) { return admin.EndOffsets(ctx, topic) },
-		Scan: func(ctx context.Context, partition int32, begin, end int64, fn func(*message.Message) error) error {
-			return kafka.Scan{Brokers: e.Kafka, Topic: topic, Partition: partition, Begin: begin, End: end}.Run(ctx, con.log, fn)
-		},
-		Table:    refill,
-		NotInLog: c.NotInLog,
+		Log: con.log, Name: refill.Table(), Topics: topics, Topic: topic, Table: refill, NotInLog: c.NotInLog,
 	}, con.err)
 	if err != nil && ctx.Err() != nil {
 		err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"strings"
 	"testing"
 
@@ -10,41 +8,20 @@ import (
 	"activityfeed/internal/testenv"
 )
 
-// toolsOf returns what runs a tool on the server of a folder.
-func toolsOf(ctx context.Context, dir string) func(args ...string) (string, error) {
-	return func(args ...string) (string, error) {
-		var out bytes.Buffer
-		err := run(ctx, append(args, "--data-dir", dir), &out, &out)
-		return out.String(), err
-	}
-}
-
 // Rows are removed by hand under a server that runs; the log brings them back.
 func TestRebuildAnalytics(t *testing.T) {
 	testenv.Redis(t)
 	testenv.ClickHouse(t) // needs the engine, and says so
-	dir := t.TempDir()
-	cfg, err := defaultServeConfig(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Roles = []string{roleAPI, roleFeed, roleAnalytics}
-	srv, err := newServer(t.Context(), cfg, testenv.Logger(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- srv.run(ctx) }()
-	tool := toolsOf(ctx, dir)
-
-	if out, err := tool("load", "--graph", generatedGraph(t, 40), "--posts", "100", "--deletes", "0.1"); err != nil {
+	srv := serve(t, func(cfg *serveCmd) {
+		cfg.Roles = []string{roleAPI, roleFeed, roleAnalytics}
+	})
+	if out, err := srv.tool("load", "--graph", generatedGraph(t, 40), "--posts", "100", "--deletes", "0.1"); err != nil {
 		t.Fatalf("load: %v\n%s", err, out)
 	}
-	if out, err := tool("audit"); err != nil {
+	if out, err := srv.tool("audit"); err != nil {
 		t.Fatalf("audit of a whole server: %v\n%s", err, out)
 	}
-	writer, err := clickhouseFlags{}.writer(srv.endpoints(), dir, analytics.Config{})
+	writer, err := clickhouseFlags{}.writer(srv.endpoints(), srv.dir, analytics.Config{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,36 +32,32 @@ func TestRebuildAnalytics(t *testing.T) {
 	defer conn.Close()
 	exec := func(sql string) {
 		t.Helper()
-		if err := conn.Exec(ctx, sql); err != nil {
+		if err := conn.Exec(t.Context(), sql); err != nil {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
 	exec("ALTER TABLE activityfeed.events DELETE WHERE event_id % 3 = 0 SETTINGS mutations_sync = 2")
-	if out, err := tool("audit"); err == nil {
+	if out, err := srv.tool("audit"); err == nil {
 		t.Fatalf("audit finds nothing where rows are lost:\n%s", out)
 	}
-	out, err := tool("rebuild", "--analytics")
+	out, err := srv.tool("rebuild", "--analytics")
 	if err != nil || !strings.Contains(out, "events") || !strings.Contains(out, "deliveries") {
 		t.Fatalf("rebuild --analytics: %v\n%s", err, out)
 	}
 	t.Log(out)
-	if out, err := tool("audit"); err != nil {
+	if out, err := srv.tool("audit"); err != nil {
 		t.Errorf("audit after the rebuild: %v\n%s", err, out)
 	}
 
 	// A row that the log does not know.
 	exec("INSERT INTO activityfeed.events (event_id, event_type, event_time) VALUES (7, 'PhotoPosted', '2026-01-02 03:04:05')")
-	if out, err := tool("rebuild", "--analytics"); err == nil || !strings.Contains(err.Error(), "1 of events, accepted from 2026-01-02 03:04:05") {
+	if out, err := srv.tool("rebuild", "--analytics"); err == nil || !strings.Contains(err.Error(), "1 of events, accepted from 2026-01-02 03:04:05") {
 		t.Errorf("rebuild of a row that the log has not = %v, want a refusal that counts it\n%s", err, out)
 	}
-	if out, err := tool("rebuild", "--analytics", "--not-in-log", "drop"); err != nil || !strings.Contains(out, "1, dropped") {
+	if out, err := srv.tool("rebuild", "--analytics", "--not-in-log", "drop"); err != nil || !strings.Contains(out, "1, dropped") {
 		t.Errorf("rebuild that drops it: %v\n%s", err, out)
 	}
-	if out, err := tool("audit"); err != nil {
+	if out, err := srv.tool("audit"); err != nil {
 		t.Errorf("audit at the end: %v\n%s", err, out)
-	}
-	stop()
-	if err := <-ended; err != nil {
-		t.Errorf("run = %v", err)
 	}
 }

@@ -20,64 +20,45 @@ import (
 // Redis loses everything under a server that runs; the log brings it back.
 func TestRebuild(t *testing.T) {
 	testenv.Redis(t) // needs a redis-server, and says so
-	dir := t.TempDir()
-	cfg, err := defaultServeConfig(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Roles = []string{roleAPI, roleFeed}
-	srv, err := newServer(t.Context(), cfg, testenv.Logger(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- srv.run(ctx) }()
+	srv := serve(t, func(cfg *serveCmd) {
+		cfg.Roles = []string{roleAPI, roleFeed}
+	})
 
-	tool := func(args ...string) (string, error) {
-		var out bytes.Buffer
-		err := run(ctx, append(args, "--data-dir", dir), &out, &out)
-		return out.String(), err
-	}
-	if out, err := tool("load", "--graph", generatedGraph(t, 60), "--posts", "150", "--warm", "0.7", "--deletes", "0.1", "--unfollows", "0.1", "--blocks", "0.02", "--mutes", "0.02"); err != nil {
+	if out, err := srv.tool("load", "--graph", generatedGraph(t, 60), "--posts", "150", "--warm", "0.7", "--deletes", "0.1", "--unfollows", "0.1", "--blocks", "0.02", "--mutes", "0.02"); err != nil {
 		t.Fatalf("load: %v\n%s", err, out)
 	}
-	if out, err := tool("audit"); err != nil {
+	if out, err := srv.tool("audit"); err != nil {
 		t.Fatalf("audit of a whole server: %v\n%s", err, out)
 	}
-	if err := srv.engines.redis.FlushAll(ctx).Err(); err != nil {
+	if err := srv.engines.redis.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := tool("audit"); err == nil {
+	if out, err := srv.tool("audit"); err == nil {
 		t.Fatalf("audit finds nothing where everything is lost:\n%s", out)
 	}
-	killRebuild(t, dir, srv.engines.redis)
-	if out, err := tool("audit"); err == nil {
+	killRebuild(t, srv.dir, srv.engines.redis)
+	if out, err := srv.tool("audit"); err == nil {
 		t.Fatalf("audit finds nothing after half a rebuild:\n%s", out)
 	}
-	out, err := tool("rebuild")
+	out, err := srv.tool("rebuild")
 	if err != nil || !strings.Contains(out, "feeds built again") {
 		t.Fatalf("rebuild: %v\n%s", err, out)
 	}
-	if out, err := tool("audit"); err != nil {
+	if out, err := srv.tool("audit"); err != nil {
 		t.Errorf("audit after the rebuild: %v\n%s", err, out)
 	}
 
 	// Some keys are lost: a repair is about those whom it concerns.
-	if err := srv.engines.redis.Del(ctx, "author:{u0}", "following:{u3}", "followers:{u0}", "feed:{u0}", "feed:{u3}", "feed:{u5}").Err(); err != nil {
+	if err := srv.engines.redis.Del(t.Context(), "author:{u0}", "following:{u3}", "followers:{u0}", "feed:{u0}", "feed:{u3}", "feed:{u5}").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := tool("audit", "--repair", "--json"); err != nil || !strings.Contains(out, `"Left": null`) {
+	if out, err := srv.tool("audit", "--repair", "--json"); err != nil || !strings.Contains(out, `"Left": null`) {
 		t.Errorf("repair: %v\n%s", err, out)
 	}
-	if out, err := tool("audit"); err != nil {
+	if out, err := srv.tool("audit"); err != nil {
 		t.Errorf("audit after the repair: %v\n%s", err, out)
 	}
-	testAuditor(t, tool)
-	stop()
-	if err := <-ended; err != nil {
-		t.Errorf("run = %v", err)
-	}
+	testAuditor(t, srv.tool)
 }
 
 // killRebuild kills a rebuild -9 when it has begun to write, at a pace at which it

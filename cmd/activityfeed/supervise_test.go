@@ -18,18 +18,9 @@ import (
 // the feeds have them when the supervisor has started Redis again.
 func TestServerSurvivesItsRedis(t *testing.T) {
 	testenv.Redis(t) // needs a redis-server, and says so
-	cfg, err := defaultServeConfig(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg.Roles = []string{roleAPI, roleFeed}
-	srv, err := newServer(t.Context(), cfg, testenv.Logger(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- srv.run(ctx) }()
+	srv := serve(t, func(cfg *serveCmd) {
+		cfg.Roles = []string{roleAPI, roleFeed}
+	})
 
 	conn, err := dial(srv.endpoints().API)
 	if err != nil {
@@ -38,7 +29,7 @@ func TestServerSurvivesItsRedis(t *testing.T) {
 	defer conn.Close()
 	post := func(caption string) {
 		t.Helper()
-		_, err := pb.NewPostServiceClient(conn).PostPhoto(ctx, &pb.PostPhotoRequest{
+		_, err := pb.NewPostServiceClient(conn).PostPhoto(t.Context(), &pb.PostPhotoRequest{
 			UserId: "ann", Caption: caption, Media: []*pb.Media{{Url: "https://photos.example/1.jpg", Width: 1, Height: 1}},
 		})
 		if err != nil {
@@ -52,12 +43,12 @@ func TestServerSurvivesItsRedis(t *testing.T) {
 	}
 	post("while Redis is away")
 
-	limited, cancel := context.WithTimeout(ctx, time.Minute)
+	limited, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := srv.caughtUp(limited); err != nil {
 		t.Fatal(err)
 	}
-	feed, err := pb.NewFeedServiceClient(conn).GetHomeFeed(ctx, &pb.GetHomeFeedRequest{UserId: "ann"})
+	feed, err := pb.NewFeedServiceClient(conn).GetHomeFeed(t.Context(), &pb.GetHomeFeedRequest{UserId: "ann"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,11 +67,7 @@ func TestServerSurvivesItsRedis(t *testing.T) {
 	if response.StatusCode != http.StatusOK {
 		t.Errorf("/readyz = %s, want 200", response.Status)
 	}
-	stop()
-	if err := <-ended; err != nil {
-		t.Errorf("run = %v", err)
-	}
-	if _, err := os.Stat(endpointsFile(cfg.Engines.DataDir)); err != nil {
+	if _, err := os.Stat(endpointsFile(srv.cfg.Engines.DataDir)); err != nil {
 		t.Error(err)
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -15,18 +14,7 @@ import (
 func TestTools(t *testing.T) {
 	testenv.Redis(t)      // needs a redis-server, and says so
 	testenv.ClickHouse(t) // needs the ClickHouse engine, and says so
-	dir := t.TempDir()
-	cfg, err := defaultServeConfig(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	srv, err := newServer(t.Context(), cfg, testenv.Logger(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- srv.run(ctx) }()
+	srv := serve(t, func(*serveCmd) {})
 
 	for _, tt := range []struct {
 		name string
@@ -45,14 +33,14 @@ func TestTools(t *testing.T) {
 		{"nothing is poison", []string{"poison", "list", "feed"}, "no poison", ""},
 		{"poison of nobody", []string{"poison", "list", "nobody"}, "", `must be one of "feed","analytics","notify"`},
 		{"replay names nothing", []string{"poison", "replay", "feed"}, "", "name the letters"},
-		{"another folder", []string{"audit", "--data-dir", t.TempDir()}, "", "no server has run in"},
+		{"another folder", []string{"audit", "--data-srv.dir", t.TempDir()}, "", "no server has run in"},
 	} {
 		args := tt.args
-		if !slices.Contains(args, "--data-dir") {
-			args = append(args, "--data-dir", dir)
+		if !slices.Contains(args, "--data-srv.dir") {
+			args = append(args, "--data-srv.dir", srv.dir)
 		}
 		var out bytes.Buffer
-		err := run(ctx, args, &out, &out)
+		err := run(t.Context(), args, &out, &out)
 		switch {
 		case tt.err == "" && err != nil:
 			t.Errorf("%s: %v\n%s", tt.name, err, out.String())
@@ -67,7 +55,7 @@ func TestTools(t *testing.T) {
 	defer tick.Stop()
 	for deadline := time.Now().Add(30 * time.Second); ; <-tick.C {
 		var out bytes.Buffer
-		err := run(ctx, []string{"sql", "--data-dir", dir, "--format=csv", "SELECT 'posts', sum(posts) FROM feed_freshness"}, &out, &out)
+		err := run(t.Context(), []string{"sql", "--data-srv.dir", srv.dir, "--format=csv", "SELECT 'posts', sum(posts) FROM feed_freshness"}, &out, &out)
 		if err == nil && strings.Contains(out.String(), "60") {
 			break
 		}
@@ -75,10 +63,6 @@ func TestTools(t *testing.T) {
 			t.Errorf("feed_freshness: %v\n%s\nwant 60 posts", err, out.String())
 			break
 		}
-	}
-	stop()
-	if err := <-ended; err != nil {
-		t.Errorf("run = %v", err)
 	}
 }
 

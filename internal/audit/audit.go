@@ -56,9 +56,6 @@ type lagger interface {
 	Lag(ctx context.Context, group, topic string) (int64, error)
 }
 
-// pollInterval is how often progress is looked at.
-const pollInterval = 200 * time.Millisecond
-
 // Run audits and returns what it found; progress and the report, as tables, go to
 // out. Differences are no error: see [Report.Clean]. An error says that the audit
 // could not be done: a wrong setting, no log, a server that is away or a consumer
@@ -152,152 +149,6 @@ func (a *auditor) audit(ctx context.Context) error {
 	return a.counts(ctx)
 }
 
-// apply takes one record of the log.
-func (a *auditor) apply(msg *message.Message) error {
-	e, err := event.Decode(msg)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.tally.records++
-	switch {
-	case errors.Is(err, event.ErrUnknownType):
-		a.tally.unknown++
-	case err != nil:
-		a.tally.bad++
-	default:
-		if err := a.model.Apply(e); err != nil {
-			a.tally.bad++
-		} else {
-			a.tally.add(e)
-		}
-	}
-	return nil
-}
-
-// history takes what the log has forgotten. What the log has too comes again, in order
-// up to the log's end, and so changes nothing.
-func (a *auditor) history(ctx context.Context) error {
-	if a.deps.History == nil {
-		return nil
-	}
-	return a.deps.History(ctx, func(e event.Event, err error) error {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		a.tally.stored++
-		switch {
-		case errors.Is(err, event.ErrUnknownType):
-			a.tally.unknown++
-		case err != nil && e.Data == nil:
-			a.tally.bad++
-		case err != nil:
-			a.tally.lost++
-			a.tally.add(e)
-		default:
-			if err := a.model.Apply(e); err != nil {
-				a.tally.bad++
-			} else {
-				a.tally.add(e)
-			}
-		}
-		return nil
-	})
-}
-
-// replay waits until the model has what the log has.
-func (a *auditor) replay(ctx context.Context) error {
-	bar := longrun.StartBar(a.out, longrun.BarConfig{Title: "replay", Terminal: a.cfg.Terminal, Interval: a.cfg.ProgressInterval})
-	defer bar.Stop()
-	return a.watch(ctx, bar.Set)
-}
-
-// catchUp returns when the model has what the log has.
-func (a *auditor) catchUp(ctx context.Context) error { return a.watch(ctx, func(int64) {}) }
-
-// watch catches up, tells how many records were taken so far, and ends the wait
-// when no more come for as long as patience lasts.
-func (a *auditor) watch(ctx context.Context, tell func(records int64)) error {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	done := make(chan error, 1)
-	var waiting sync.WaitGroup
-	waiting.Go(func() { done <- a.caughtUp(ctx) })
-	defer waiting.Wait()
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
-	for last, progress := int64(-1), time.Now(); ; {
-		select {
-		case err := <-done:
-			tell(a.applied())
-			return err
-		case now := <-ticker.C:
-			records := a.applied()
-			tell(records)
-			if records != last {
-				last, progress = records, now
-			} else if now.Sub(progress) >= a.cfg.Patience {
-				stop(fmt.Errorf("nothing came for %s", a.cfg.Patience))
-			}
-		}
-	}
-}
-
-// caughtUp waits for the tail, also while the log is away.
-func (a *auditor) caughtUp(ctx context.Context) error {
-	for {
-		err := a.deps.Tail.CaughtUp(ctx)
-		if err == nil {
-			return nil
-		}
-		if !pause(ctx, pollInterval) {
-			// Who ended the wait says why; the last failure is news only if it is another.
-			if errors.Is(err, ctx.Err()) {
-				err = nil
-			}
-			return errors.Join(fmt.Errorf("catch up with the log: %w", context.Cause(ctx)), err)
-		}
-	}
-}
-
-// settle returns when a group has committed all of the log.
-func (a *auditor) settle(ctx context.Context, group string) error {
-	var (
-		least    int64 = -1
-		progress       = time.Now()
-		told           = time.Now()
-	)
-	for {
-		lag, err := a.lag(ctx, group)
-		now := time.Now()
-		switch {
-		case err == nil && lag == 0:
-			return nil
-		case err == nil && (least < 0 || lag < least):
-			least, progress = lag, now
-		case now.Sub(progress) >= a.cfg.Patience:
-			if err != nil {
-				return fmt.Errorf("lag of group %s not known for %s: %w", group, a.cfg.Patience, err)
-			}
-			return fmt.Errorf("group %s made no progress for %s and is %d records behind", group, a.cfg.Patience, lag)
-		}
-		if now.Sub(told) >= a.cfg.ProgressInterval {
-			told = now
-			if err != nil {
-				a.deps.Log.Warn("audit does not know how far consumers are", "group", group, "topic", event.Topic, "err", err)
-			} else {
-				a.deps.Log.Info("audit waits for consumers", "group", group, "topic", event.Topic, "lag", lag)
-			}
-		}
-		if !pause(ctx, pollInterval) {
-			return context.Cause(ctx)
-		}
-	}
-}
-
-func (a *auditor) lag(ctx context.Context, group string) (int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.CallTimeout)
-	defer cancel()
-	return a.deps.Lag.Lag(ctx, group, event.Topic)
-}
-
 // users draws the users to look at.
 func (a *auditor) users() []string {
 	a.mu.RLock()
@@ -309,71 +160,6 @@ func (a *auditor) users() []string {
 		users = users[:n]
 	}
 	return users
-}
-
-// counts compares how many events of each type the log and the table have.
-func (a *auditor) counts(ctx context.Context) error {
-	for round := 1; ; round++ {
-		if err := a.catchUp(ctx); err != nil {
-			return err
-		}
-		before := a.count()
-		if a.deps.Stored == nil {
-			return nil
-		}
-		if err := a.settle(ctx, a.cfg.StoredGroup); err != nil {
-			return err
-		}
-		stored, err := a.stored(ctx)
-		if err != nil {
-			return err
-		}
-		if err := a.catchUp(ctx); err != nil {
-			return err
-		}
-		after := a.count()
-		a.report.Events = compareCounts(before, after, stored)
-		if a.report.countsAgree() || sum(before) == sum(after) || round == a.cfg.Rounds {
-			return nil
-		}
-	}
-}
-
-// stored asks the table, also while it is away.
-func (a *auditor) stored(ctx context.Context) (map[string]int64, error) {
-	for begun := time.Now(); ; {
-		stored, err := a.askStored(ctx)
-		switch {
-		case err == nil && stored == nil:
-			return map[string]int64{}, nil // asked, and there is nothing
-		case err == nil:
-			return stored, nil
-		case time.Since(begun) >= a.cfg.Patience || !pause(ctx, pollInterval):
-			return nil, fmt.Errorf("count stored events: %w", err)
-		}
-	}
-}
-
-func (a *auditor) askStored(ctx context.Context) (map[string]int64, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.CallTimeout)
-	defer cancel()
-	return a.deps.Stored(ctx)
-}
-
-// count puts what the log has into the report and returns it by type.
-func (a *auditor) count() map[string]int64 {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	counts := a.tally.counts()
-	a.report.Events = compareCounts(counts, counts, nil)
-	a.report.Records, a.report.Repeats = a.tally.records, a.tally.repeats()
-	a.report.Unknown, a.report.Bad = a.tally.unknown, a.tally.bad
-	a.report.Stored, a.report.Lost = a.tally.stored, a.tally.lost
-	for _, d := range a.tally.reposted {
-		a.found(d)
-	}
-	a.tally.reposted = nil
-	return counts
 }
 
 // found counts a difference, exports it, and keeps the first ones as examples. It
@@ -414,17 +200,5 @@ func (a *auditor) explain(user string) func(string, event.ID) string {
 		a.mu.RLock()
 		defer a.mu.RUnlock()
 		return a.model.Explain(user, author, id)
-	}
-}
-
-// pause waits for d; false means that ctx has ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

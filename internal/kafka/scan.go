@@ -8,36 +8,38 @@ import (
 	"log/slog"
 
 	"github.com/ThreeDotsLabs/watermill/message"
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"activityfeed/internal/fault"
 	"activityfeed/internal/record"
 )
 
-// Scan reads one partition, from its oldest record or an offset up to another, and no
-// further: what a tool that needs the log of a moment, perhaps twice, works with.
-// It joins no group and commits nothing.
-type Scan struct {
-	// Brokers are the addresses (host:port) to find the cluster through. Required.
-	Brokers []string
-	// Topic and Partition are what to read.
-	Topic     string
-	Partition int32
-	// Begin is the offset of the first record to read. Zero, as anything before the
-	// oldest record, is the oldest.
-	Begin int64
-	// End is the offset after the last record to read, see [Admin.EndOffsets].
-	End int64
+// Scanner reads parts of topics, and as an [Admin] tells where these begin and end:
+// what a tool that needs the log of a moment, perhaps twice, works with. It joins no
+// group and commits nothing. It is safe for concurrent use.
+type Scanner struct {
+	*Admin
+
+	brokers []string
+	log     *slog.Logger
 }
 
-// Run calls fn for each record, in order, and returns when all were read, with the
-// error of fn when it fails, or with that of ctx. While the brokers are away it
-// waits. Records that the log drops meanwhile, by its retention, are left out.
-func (s Scan) Run(ctx context.Context, log *slog.Logger, fn func(*message.Message) error) error {
-	op := fmt.Sprintf("read %s/%d", s.Topic, s.Partition)
-	client, err := kgo.NewClient(append(baseOptions(s.Brokers, defaultClientID, log),
-		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{s.Topic: {s.Partition: kgo.NewOffset().At(s.Begin)}}),
+// NewScanner returns a Scanner. It does not connect.
+func NewScanner(brokers []string, log *slog.Logger) (*Scanner, error) {
+	admin, err := NewAdmin(brokers)
+	if err != nil {
+		return nil, err
+	}
+	return &Scanner{admin, brokers, log}, nil
+}
+
+// Scan calls fn for each record of a partition from begin, or from the oldest one if
+// that is gone, up to end, which is not read. It returns when all were read, with the
+// error of fn when it fails, or with that of ctx. While the brokers are away it waits.
+// Records that the log drops meanwhile, by its retention, are left out.
+func (s *Scanner) Scan(ctx context.Context, topic string, partition int32, begin, end int64, fn func(*message.Message) error) error {
+	op := fmt.Sprintf("read %s/%d", topic, partition)
+	client, err := kgo.NewClient(append(baseOptions(s.brokers, defaultClientID, s.log),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().At(begin)}}),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 		kgo.FetchMaxBytes(16<<20),
 		// Markers of transactions take offsets, too.
@@ -48,24 +50,24 @@ func (s Scan) Run(ctx context.Context, log *slog.Logger, fn func(*message.Messag
 	}
 	defer client.Close()
 	// Where nothing is left of what was there, nothing comes.
-	start, err := offsets(kadm.NewClient(client).ListStartOffsets(ctx, s.Topic))
+	start, err := s.StartOffsets(ctx, topic)
 	if err != nil {
-		return fault.Outage(op, err)
+		return err
 	}
-	for next := max(s.Begin, start[s.Partition]); next < s.End; {
+	for next := max(begin, start[partition]); next < end; {
 		fetches := client.PollRecords(ctx, maxPoll)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		for _, failed := range fetches.Errors() {
 			if !errors.Is(failed.Err, context.Canceled) {
-				log.Warn("read the log", "topic", s.Topic, "partition", s.Partition, "err", failed.Err)
+				s.log.Warn("read the log", "topic", topic, "partition", partition, "err", failed.Err)
 			}
 		}
 		var topicID [16]byte
 		fetches.EachTopic(func(t kgo.FetchTopic) { topicID = t.TopicID })
 		for _, r := range fetches.Records() {
-			if next = r.Offset + 1; next > s.End || r.Attrs.IsControl() {
+			if next = r.Offset + 1; next > end || r.Attrs.IsControl() {
 				continue
 			}
 			msg := consumed(r).Message()

@@ -36,11 +36,8 @@ type Inboxes interface {
 
 // InboxDeps are what a rebuild of inboxes works with. All are required.
 type InboxDeps struct {
-	Log *slog.Logger
-	// Ends returns the end of each partition of a topic.
-	Ends func(ctx context.Context, topic string) (map[int32]int64, error)
-	// Scan reads a partition from an offset to an end.
-	Scan    func(ctx context.Context, topic string, partition int32, begin, end int64, fn func(*message.Message) error) error
+	Log     *slog.Logger
+	Topics  Topics
 	Inboxes Inboxes
 }
 
@@ -89,20 +86,17 @@ func (r *inboxRun) read(
 	ctx context.Context, title, topic string, fn func(context.Context, event.Event) error,
 	then func(ctx context.Context, partition int32, end int64) error,
 ) error {
-	ends, err := r.deps.Ends(ctx, topic)
+	log, err := extentOf(ctx, r.deps.Topics, topic)
 	if err != nil {
 		return err
 	}
-	var total int64
-	for _, end := range ends {
-		total += end
-	}
-	bar := longrun.StartBar(r.out, longrun.BarConfig{Title: title, Total: total, Terminal: r.cfg.Terminal, Interval: r.cfg.ProgressInterval})
+	bar := longrun.StartBar(r.out, longrun.BarConfig{Title: title, Total: log.records, Terminal: r.cfg.Terminal, Interval: r.cfg.ProgressInterval})
 	defer bar.Stop()
-	for _, partition := range slices.Sorted(maps.Keys(ends)) {
-		err := r.scan(ctx, topic, partition, 0, ends[partition], func(ctx context.Context, e event.Event) error { return fn(ctx, e) }, func() { bar.Add(1) })
+	for _, partition := range slices.Sorted(maps.Keys(log.ends)) {
+		end := log.ends[partition]
+		err := r.scan(ctx, topic, partition, 0, end, fn, func() { bar.Add(1) })
 		if err == nil && then != nil {
-			err = then(ctx, partition, ends[partition])
+			err = then(ctx, partition, end)
 		}
 		if err != nil {
 			return err
@@ -117,7 +111,7 @@ func (r *inboxRun) finish(ctx context.Context, partition int32, end int64) error
 	if err := r.deps.Inboxes.SettleFollows(ctx); err != nil {
 		return err
 	}
-	ends, err := r.deps.Ends(ctx, event.Topic)
+	ends, err := r.deps.Topics.EndOffsets(ctx, event.Topic)
 	if err != nil {
 		return err
 	}
@@ -132,7 +126,7 @@ func (r *inboxRun) finish(ctx context.Context, partition int32, end int64) error
 func (r *inboxRun) scan(
 	ctx context.Context, topic string, partition int32, begin, end int64, fn func(context.Context, event.Event) error, done func(),
 ) error {
-	return r.deps.Scan(ctx, topic, partition, begin, end, func(msg *message.Message) error {
+	return r.deps.Topics.Scan(ctx, topic, partition, begin, end, func(msg *message.Message) error {
 		defer done()
 		r.result.Records++
 		e, err := event.Decode(msg)
@@ -141,13 +135,10 @@ func (r *inboxRun) scan(
 		}
 		switch {
 		case err == nil:
-		case errors.Is(err, event.ErrUnknownType):
-			r.result.Unknown++
-		case fault.KindOf(err) != fault.Permanent:
-			return err
+		case errors.Is(err, event.ErrUnknownType), fault.KindOf(err) == fault.Permanent:
+			r.result.leaveOut(r.deps.Log, msg.UUID, err)
 		default:
-			r.result.Bad++
-			r.deps.Log.Debug("rebuild leaves a record out", "event_id", msg.UUID, "err", err)
+			return err
 		}
 		return nil
 	})

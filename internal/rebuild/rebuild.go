@@ -2,13 +2,11 @@ package rebuild
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -52,11 +50,8 @@ type Projection interface {
 type Deps struct {
 	// Log is told what could not be read. Required.
 	Log *slog.Logger
-	// Ends returns the end of each partition of the log. Required. Starts returns where
-	// they begin, for the progress bar; nil: at 0.
-	Ends, Starts func(ctx context.Context) (map[int32]int64, error)
-	// Scan reads a partition from its beginning to an end. Required.
-	Scan func(ctx context.Context, partition int32, end int64, fn func(*message.Message) error) error
+	// Topics are read. Required.
+	Topics Topics
 	// History has what the log has forgotten; it is read before the log. Nil: the log
 	// has everything.
 	History History
@@ -104,20 +99,13 @@ type run struct {
 	deps   Deps
 	out    io.Writer
 	result Result
-	// step is what is done at the moment, for the progress line.
-	step atomic.Pointer[string]
+	steps  steps
 }
 
 func (r *run) all(ctx context.Context) error {
-	ends, err := r.deps.Ends(ctx)
+	log, err := extentOf(ctx, r.deps.Topics, event.Topic)
 	if err != nil {
 		return err
-	}
-	starts := map[int32]int64{}
-	if r.deps.Starts != nil {
-		if starts, err = r.deps.Starts(ctx); err != nil {
-			return err
-		}
 	}
 	stored := map[int32]int64{}
 	if r.deps.History != nil {
@@ -125,24 +113,20 @@ func (r *run) all(ctx context.Context) error {
 			return err
 		}
 	}
-	partitions := slices.Collect(maps.Keys(stored))
-	var total int64
-	for partition, end := range ends {
-		total += 2 * (end - starts[partition])
-		partitions = append(partitions, partition)
-	}
+	total := 2 * log.records
 	for _, n := range stored {
 		total += n
 	}
+	partitions := slices.AppendSeq(slices.Collect(maps.Keys(stored)), maps.Keys(log.ends))
 	slices.Sort(partitions)
 	partitions = slices.Compact(partitions)
 	bar := longrun.StartBar(r.out, longrun.BarConfig{
-		Title: "rebuild", Total: total, Terminal: r.cfg.Terminal, Interval: r.cfg.ProgressInterval, Note: r.note,
+		Title: "rebuild", Total: total, Terminal: r.cfg.Terminal, Interval: r.cfg.ProgressInterval, Note: r.steps.note,
 	})
 	defer bar.Stop()
 	for i, partition := range partitions {
 		name := fmt.Sprintf("partition %d of %d", i+1, len(partitions))
-		if err := r.partition(ctx, name, partition, ends[partition], bar); err != nil {
+		if err := r.partition(ctx, name, partition, log.ends[partition], bar); err != nil {
 			return err
 		}
 	}
@@ -160,7 +144,7 @@ func (r *run) all(ctx context.Context) error {
 // none of its facts is half known.
 func (r *run) partition(ctx context.Context, name string, partition int32, end int64, bar *longrun.Bar) error {
 	p := r.deps.Projection
-	r.tell(name + ": read")
+	r.steps.tell(name + ": read")
 	if err := r.foldHistory(ctx, partition, bar); err != nil {
 		return err
 	}
@@ -171,23 +155,19 @@ func (r *run) partition(ctx context.Context, name string, partition int32, end i
 		if err == nil {
 			err = p.Fold(e)
 		}
-		switch {
-		case errors.Is(err, event.ErrUnknownType):
-			r.result.Unknown++
-		case err != nil:
-			r.result.Bad++
-			r.deps.Log.Debug("rebuild leaves a record out", "event_id", msg.UUID, "err", err)
+		if err != nil {
+			r.result.leaveOut(r.deps.Log, msg.UUID, err)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	r.tell(name + ": write what holds")
+	r.steps.tell(name + ": write what holds")
 	if err := p.Settle(ctx); err != nil {
 		return err
 	}
-	r.tell(name + ": write posts")
+	r.steps.tell(name + ": write posts")
 	facts := make([]event.Event, 0, chunk)
 	flush := func() error {
 		err := p.Take(ctx, facts)
@@ -223,7 +203,7 @@ func (r *run) scan(ctx context.Context, partition int32, end int64, fn func(*mes
 	if end == 0 {
 		return nil // the history alone knows of it, or there is nothing yet
 	}
-	return r.deps.Scan(ctx, partition, end, fn)
+	return r.deps.Topics.Scan(ctx, event.Topic, partition, 0, end, fn)
 }
 
 // foldHistory is the first reading of what the history has of a partition. What the
@@ -239,12 +219,8 @@ func (r *run) foldHistory(ctx context.Context, partition int32, bar *longrun.Bar
 		if err == nil {
 			err = r.deps.Projection.Fold(e)
 		}
-		switch {
-		case errors.Is(err, event.ErrUnknownType):
-			r.result.Unknown++
-		case err != nil:
-			r.result.Bad++
-			r.deps.Log.Debug("rebuild leaves a stored fact out", "event_id", e.ID, "err", err)
+		if err != nil {
+			r.result.leaveOut(r.deps.Log, e.ID.String(), err)
 		}
 		return nil
 	})
@@ -262,13 +238,4 @@ func (r *run) takeHistory(ctx context.Context, partition int32, take func(event.
 		r.result.Lost++
 		return nil
 	})
-}
-
-func (r *run) tell(step string) { r.step.Store(&step) }
-
-func (r *run) note() string {
-	if step := r.step.Load(); step != nil {
-		return *step
-	}
-	return ""
 }

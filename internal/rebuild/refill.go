@@ -8,12 +8,10 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
-	"activityfeed/internal/event"
 	"activityfeed/internal/load/longrun"
 )
 
@@ -73,10 +71,9 @@ type RefillDeps struct {
 	Log *slog.Logger
 	// Name is that of the table, for people.
 	Name string
-	// Starts and Ends return where the partitions of the topic begin and end. Required.
-	Starts, Ends func(ctx context.Context) (map[int32]int64, error)
-	// Scan reads a partition from an offset to an end. Required.
-	Scan func(ctx context.Context, partition int32, begin, end int64, fn func(*message.Message) error) error
+	// Topics are read, and of them Topic. Both are required.
+	Topics Topics
+	Topic  string
 	// Table is what is made anew. Required.
 	Table Table
 	// NotInLog is what becomes of rows that the log has not. Empty: Refuse.
@@ -112,9 +109,9 @@ type refill struct {
 	out    io.Writer
 	result RefillResult
 	// at is up to where the records of each partition were added.
-	at   map[int32]int64
-	bar  *longrun.Bar
-	step atomic.Pointer[string]
+	at    map[int32]int64
+	bar   *longrun.Bar
+	steps steps
 }
 
 func (r *refill) all(ctx context.Context) (err error) {
@@ -161,29 +158,21 @@ func (r *refill) all(ctx context.Context) (err error) {
 
 // fill adds all that the log has.
 func (r *refill) fill(ctx context.Context) error {
-	starts, err := r.deps.Starts(ctx)
+	log, err := extentOf(ctx, r.deps.Topics, r.deps.Topic)
 	if err != nil {
 		return err
 	}
-	ends, err := r.deps.Ends(ctx)
-	if err != nil {
-		return err
-	}
-	var total int64
-	for partition, end := range ends {
-		total += end - starts[partition]
-	}
-	r.at = starts
+	r.at = log.starts
 	r.bar = longrun.StartBar(r.out, longrun.BarConfig{
-		Title: r.deps.Name, Total: total, Terminal: r.cfg.Terminal, Interval: r.cfg.ProgressInterval, Note: r.note,
+		Title: r.deps.Name, Total: log.records, Terminal: r.cfg.Terminal, Interval: r.cfg.ProgressInterval, Note: r.steps.note,
 	})
 	defer r.bar.Stop()
-	return r.add(ctx, ends)
+	return r.add(ctx, log.ends)
 }
 
 // more adds what has come since, and returns how much it was.
 func (r *refill) more(ctx context.Context) (int64, error) {
-	ends, err := r.deps.Ends(ctx)
+	ends, err := r.deps.Topics.EndOffsets(ctx, r.deps.Topic)
 	if err != nil {
 		return 0, err
 	}
@@ -195,11 +184,11 @@ func (r *refill) more(ctx context.Context) (int64, error) {
 // add adds what lies before the ends, and returns when it is in the table.
 func (r *refill) add(ctx context.Context, ends map[int32]int64) error {
 	for i, partition := range slices.Sorted(maps.Keys(ends)) {
-		r.tell(fmt.Sprintf("partition %d of %d", i+1, len(ends)))
+		r.steps.tell(fmt.Sprintf("partition %d of %d", i+1, len(ends)))
 		if r.at[partition] >= ends[partition] {
 			continue
 		}
-		err := r.deps.Scan(ctx, partition, r.at[partition], ends[partition], func(msg *message.Message) error {
+		err := r.deps.Topics.Scan(ctx, r.deps.Topic, partition, r.at[partition], ends[partition], func(msg *message.Message) error {
 			return r.one(ctx, msg)
 		})
 		if err == nil {
@@ -218,11 +207,8 @@ func (r *refill) one(ctx context.Context, msg *message.Message) error {
 	r.result.Records++
 	full, err := r.deps.Table.Add(msg)
 	switch {
-	case errors.Is(err, event.ErrUnknownType):
-		r.result.Unknown++
 	case err != nil:
-		r.result.Bad++
-		r.deps.Log.Debug("rebuild leaves a record out", "event_id", msg.UUID, "err", err)
+		r.result.leaveOut(r.deps.Log, msg.UUID, err)
 	case full:
 		return r.deps.Table.Flush(ctx)
 	}
@@ -245,13 +231,4 @@ func (r *refill) rest(ctx context.Context) (err error) {
 	}
 	return fmt.Errorf("%w: %s of %s, accepted from %s to %s; nothing was changed. --not-in-log=keep carries them over, --not-in-log=drop loses them",
 		ErrNotInLog, longrun.Count(rest.Rows), r.deps.Name, rest.From.UTC().Format(time.DateTime), rest.To.UTC().Format(time.DateTime))
-}
-
-func (r *refill) tell(step string) { r.step.Store(&step) }
-
-func (r *refill) note() string {
-	if step := r.step.Load(); step != nil {
-		return *step
-	}
-	return ""
 }

@@ -182,6 +182,12 @@ func (c *counter) add(m push.Message) {
 	c.sent = append(c.sent, m)
 }
 
+// arrive is a push service that takes everything.
+func (c *counter) arrive(_ context.Context, _ push.Target, m push.Message) push.Outcome {
+	c.add(m)
+	return push.Outcome{Action: push.OK, Reason: push.Delivered}
+}
+
 func (c *counter) count() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -258,10 +264,7 @@ func TestHangingProviderDelaysNobody(t *testing.T) {
 		return push.Outcome{Action: push.Retry, Reason: push.Timeout, Scope: push.ScopeOrigin}
 	})
 	b := newBed(t, deliver.Config{Workers: 8, Timeout: 10 * time.Second, Grace: time.Millisecond}, push.Senders{
-		push.WebPush: hangs, push.FCM: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
-			fcm.add(m)
-			return push.Outcome{Action: push.OK, Reason: push.Delivered}
-		}),
+		push.WebPush: hangs, push.FCM: provider(fcm.arrive),
 	})
 	const people = 16
 	users := make([]string, people)
@@ -312,10 +315,7 @@ func TestFailingProviderDelaysNobodyAndLosesNothing(t *testing.T) {
 					apns.add(m)
 					return push.Outcome{Action: push.OK, Reason: push.Delivered}
 				}),
-				push.FCM: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
-					fcm.add(m)
-					return push.Outcome{Action: push.OK, Reason: push.Delivered}
-				}),
+				push.FCM: provider(fcm.arrive),
 			})
 			const people = 16
 			users := make([]string, people)
@@ -364,10 +364,7 @@ func TestStaleDevices(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			var sent counter
-			arrives := provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
-				sent.add(m)
-				return push.Outcome{Action: push.OK, Reason: push.Delivered}
-			})
+			arrives := provider(sent.arrive)
 			b := newBed(t, deliver.Config{StaleAfter: tt.after}, push.Senders{push.FCM: arrives, push.APNs: arrives})
 			b.register("bob", tt.provider, "token")
 			b.advance(tt.age)
@@ -389,10 +386,7 @@ func TestStaleDevices(t *testing.T) {
 func TestNobodyIsToldTwiceOrOfWhatTheyRead(t *testing.T) {
 	t.Parallel()
 	var sent counter
-	b := newBed(t, deliver.Config{}, push.Senders{push.FCM: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
-		sent.add(m)
-		return push.Outcome{Action: push.OK, Reason: push.Delivered}
-	})})
+	b := newBed(t, deliver.Config{}, push.Senders{push.FCM: provider(sent.arrive)})
 	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
 	r := b.mention("bob")
 	b.await("the push", func() bool { return sent.count() == 1 && b.jobs("fcm") == 0 && b.jobs("tell") == 0 })
@@ -458,10 +452,7 @@ func TestThreeStrikesSuspendADevice(t *testing.T) {
 func TestHourlyLimit(t *testing.T) {
 	t.Parallel()
 	var sent counter
-	b := newBed(t, deliver.Config{PerHour: 2}, push.Senders{push.FCM: provider(func(_ context.Context, _ push.Target, m push.Message) push.Outcome {
-		sent.add(m)
-		return push.Outcome{Action: push.OK, Reason: push.Delivered}
-	})})
+	b := newBed(t, deliver.Config{PerHour: 2}, push.Senders{push.FCM: provider(sent.arrive)})
 	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
 	for range 3 {
 		b.mention("bob")
