@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -36,6 +37,8 @@ type cli struct {
 func main() {
 	// The embedded ClickHouse is this binary, started again as a child.
 	embedded.RunChild()
+	floor := app.NewHeapFloor(os.Getenv)
+	defer runtime.KeepAlive(floor)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
