@@ -38,10 +38,10 @@ func main() {
 	// The embedded ClickHouse is this binary, started again as a child.
 	embedded.RunChild()
 	floor := app.NewHeapFloor(os.Getenv)
-	defer runtime.KeepAlive(floor)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
+	runtime.KeepAlive(floor)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "activityfeed:", err)
 		if errors.Is(err, errDrift) {

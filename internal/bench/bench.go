@@ -46,13 +46,14 @@ func writeTable(w io.Writer, title, unit string, rows []row) {
 }
 
 // newTable returns a table whose second and further columns hold numbers, but for
-// one without a name.
+// one without a name. The title stands above it: a table breaks one that is wider than
+// itself in the middle of a word.
 func newTable(w io.Writer, title string, columns ...string) table.Writer {
 	t := table.NewWriter()
 	t.SetOutputMirror(w)
 	t.SetStyle(table.StyleLight)
 	t.Style().Format.Header = text.FormatDefault
-	t.SetTitle(title)
+	fmt.Fprintln(w, title)
 	header, configs := table.Row{}, []table.ColumnConfig{}
 	for i, name := range columns {
 		header = append(header, name)
