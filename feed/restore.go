@@ -91,7 +91,7 @@ func (f *Feed) Restore(only []string, pace func(ctx context.Context, commands in
 		pace = func(context.Context, int) error { return nil }
 	}
 	r := &Restore{store: f.store, pace: pace, users: map[string]uint32{}}
-	if only != nil {
+	if len(only) > 0 {
 		r.only = map[string]bool{}
 		for _, user := range only {
 			r.only[user] = true

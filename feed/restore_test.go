@@ -87,7 +87,7 @@ func TestRestoreBringsBackWhatRedisLost(t *testing.T) {
 			},
 		} {
 			lose()
-			if err := restore(t.Context(), h.Restore(nil, nil), h.log, func() {}); err != nil {
+			if err := restore(t.Context(), h.Restore([]string{}, nil), h.log, func() {}); err != nil {
 				t.Fatalf("restore after losing %s: %v", name, err)
 			}
 			h.restart(t, smallConfig())
