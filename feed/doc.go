@@ -60,13 +60,18 @@
 // clocks make 120 s, the disorder. A push x that is in front of y was executed
 // later than y, so y's id is at most 30 s newer than y's push, and x's at most 90 s
 // older than x's own: y is newer than x by less than the disorder. All other
-// pushes, late or repeated, are put before the first older entry (lua/push.lua),
-// which keeps this true. So, once a reader has seen an entry e, nothing deeper in
-// the list can be newer than e plus the disorder; nor can what a trim cut off,
-// since it was deeper, nor what was pushed before the list began. A reader takes
-// what is newer than that of the last entries that it read, sorts, and drops
-// repeats; a crash may have left some. If the list ends before the page is full,
-// the authors' lists go on from there; they hold every post, sorted, each once.
+// pushes, late or repeated, are put between two neighbours, f newer and e older than
+// they (lua/push.lua), wherever in a disordered stretch halving meets such a pair.
+// That keeps this true: f is newer than anything in front of it by less than the
+// disorder, and the post is older than f; anything behind e is newer than e by less
+// than the disorder, and the post is newer than e. A post older than the last entry
+// of a trimmed list stays out, like what was cut off. So, once a reader has seen an
+// entry e, nothing deeper in the list can be newer than e plus the disorder; nor can
+// what a trim cut off, since it was deeper, nor what was pushed before the list
+// began. A reader takes what is newer than that of the last entries that it read,
+// sorts, and drops repeats; a crash may have left some. If the list ends before the
+// page is full, the authors' lists go on from there; they hold every post, sorted,
+// each once.
 //
 // A post whose id is more than 30 s ahead of the consumer is put in place, but what
 // is pushed until its time comes stands in front of it. Hosts that accept posts

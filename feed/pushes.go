@@ -76,12 +76,12 @@ func (p *pushPool) put(used *pushes) {
 // carefulPushes returns commands that find the place of a late or repeated post.
 func carefulPushes(ctx context.Context, id event.ID, feeds []string, again bool) []*redis.IntCmd {
 	cmds := make([]*redis.IntCmd, len(feeds))
-	var script, post, horizon any = pushScript.Name(), id.String(), ""
+	var script, post, repeat any = pushScript.Name(), id.String(), ""
 	if again {
-		horizon = shift(id, -disorder).String()
+		repeat = "1"
 	}
 	for i, feed := range feeds {
-		cmds[i] = redis.NewIntCmd(ctx, "evalsha", script, 1, feed, post, horizon)
+		cmds[i] = redis.NewIntCmd(ctx, "evalsha", script, 1, feed, post, repeat)
 	}
 	return cmds
 }

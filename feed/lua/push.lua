@@ -1,58 +1,51 @@
--- Pushes a late or repeated post into a home feed that exists, in sorted place. A
--- repeat is pushed once: entries may be out of order by less than the disorder (see
--- doc.go), so nothing beyond the first entry that is older than that can be a copy.
--- A post that is only late is not searched for: during a catch-up after an outage
--- all posts are late, and in a feed with hundreds of posts in two minutes the
--- search costs 100 times the push. The copy that a crash may leave then is the
--- reader's to drop, as with ordinary pushes.
--- KEYS: the feed   ARGV: post id, post id minus the disorder or "" if it is no repeat
+-- Pushes a late or repeated post into a home feed that exists: between a newer entry
+-- and an older one. doc.go says why any such place will do where entries are out of
+-- order. During a catch-up after an outage all posts are late, and far from the head,
+-- so a few looks must find it. A copy that a crash left is seen only if it lies in that
+-- very place; else it is the reader's to drop, as with ordinary pushes.
+-- KEYS: the feed   ARGV: post id, "1" if this is a repeat, else ""
 -- Returns the length of the list, 0 if the feed is cold.
-local key, id, horizon = KEYS[1], ARGV[1], ARGV[2]
+local key, id = KEYS[1], ARGV[1]
 
--- During a catch-up most posts are newer than all before them, if not new.
+-- A copy may lie anywhere: a push that hung in a connection may have landed in front of
+-- newer ones. LREM walks 800 entries in less time than a script reads 200 of them.
+if ARGV[2] == '1' then
+  redis.call('LREM', key, 0, id)
+end
 local head = redis.call('LINDEX', key, 0)
 if not head then
   return 0
 end
-if horizon == '' and #head == #id and id > head then
+-- The sentinel and the marker of a builder, of another length than ids, are the end of
+-- every list and count as older than all.
+local function newer(entry)
+  return #entry == #id and entry > id
+end
+if head ~= id and not newer(head) then
   return redis.call('LPUSH', key, id)
 end
 
--- Looks for the first entry behind which the post belongs, and for a copy.
-local function look()
-  local first, step, before = 0, horizon == '' and 2 or 16, nil
-  while true do
-    local part = redis.call('LRANGE', key, first, first + step - 1)
-    for _, entry in ipairs(part) do
-      if entry == id then
-        return before, true
-      end
-      -- The sentinel and the marker of a builder are the end of every list.
-      local last = #entry ~= #id
-      if not before and (last or entry < id) then
-        before = entry
-      end
-      if last or (before and horizon == '') or entry < horizon then
-        return before, false
-      end
-    end
-    if #part < step then
-      return before, false
-    end
-    first, step = first + step, step * 4
+-- Near the head first, then by halves: the entry before `from` is newer, that at `to`,
+-- if there is one, is not. LINSERT finds the place again by value; should a repeat of
+-- that entry lie further in front, there is as good.
+local length = redis.call('LLEN', key)
+local from, to, at = 0, length, 8
+while to - from > 16 do
+  if newer(redis.call('LINDEX', key, at)) then
+    from = at + 1
+  else
+    to = at
+  end
+  at = to < length and math.floor((from + to) / 2) or math.min(8 * at, length - 1)
+end
+for _, entry in ipairs(redis.call('LRANGE', key, from, to)) do
+  if entry == id then
+    return length
+  elseif not newer(entry) then
+    return redis.call('LINSERT', key, 'BEFORE', entry, id)
   end
 end
-
-local before, copy = look()
-if copy then
-  -- A push that hung in a connection may have landed in front of newer ones.
-  redis.call('LREM', key, 0, id)
-  before = look()
-end
--- Without an entry to stand before, the post is older than all that a trimmed list
--- holds: a reader finds it in the author's list. Appending it would claim that
--- everything in between is here.
-if before then
-  redis.call('LINSERT', key, 'BEFORE', before, id)
-end
-return redis.call('LLEN', key)
+-- Without an entry to stand before, the post is older than the last of a trimmed list:
+-- a reader finds it in the author's list. Appending it would claim that everything in
+-- between is here.
+return length
