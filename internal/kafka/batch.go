@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
@@ -67,6 +68,13 @@ type batcher struct {
 	// names, made the garbage collector a fifth of the cost of a batch.
 	frames chunks
 	bytes  int
+	// flat tells records apart that came in another form; nil where none do.
+	flat *flattener
+	// seq is the number in the tracker of the first record of the queue; the others
+	// follow it.
+	seq uint64
+	// begin is where the clock of the queue starts.
+	begin time.Time
 	// headers are the room for those of one record at a time.
 	headers []record.Header
 	// current is the batch that is formed and not finished.
@@ -77,25 +85,37 @@ type batcher struct {
 	timer time.Time
 }
 
-// pending is a record that is in no batch yet.
+// pending is a record that is in no batch yet. There are very many, so it is small.
 type pending struct {
 	offset int64
-	epoch  int32
-	seq    uint64
-	bytes  int
+	// at is the record's timestamp in milliseconds, since when it came.
+	at    int64
+	since time.Duration
+	epoch int32
+	bytes int32
 	// framed is its length in frames.
-	framed    int
-	at, since time.Time
+	framed int32
 }
 
-func (b *batcher) add(r *kgo.Record, seq uint64, bytes int, now time.Time) {
-	one := consumedInto(b.headers[:0], r)
-	b.headers = one.Headers
-	framed := b.frames.add(one, bytes)
+// add takes a record up and returns its size.
+func (b *batcher) add(r *kgo.Record, seq uint64, now time.Time) (bytes int) {
+	var framed int
+	if size, ok := b.flat.is(r); ok {
+		bytes, framed = size, b.frames.addBody(r.Offset, r.Timestamp, r.Value)
+	} else {
+		bytes = sizeOf(r)
+		one := consumedInto(b.headers[:0], r)
+		b.headers = one.Headers
+		framed = b.frames.add(one, bytes)
+	}
+	if b.queue.len() == 0 {
+		b.seq, b.begin = seq, now
+	}
 	b.queue.push(pending{
-		offset: r.Offset, epoch: r.LeaderEpoch, seq: seq, bytes: bytes, framed: framed, at: r.Timestamp, since: now,
+		offset: r.Offset, epoch: r.LeaderEpoch, bytes: int32(bytes), framed: int32(framed), at: r.Timestamp.UnixMilli(), since: now.Sub(b.begin),
 	})
 	b.bytes += bytes
+	return bytes
 }
 
 // due returns when the forming batch has waited long enough. There is no such
@@ -104,7 +124,7 @@ func (b *batcher) due() (at time.Time, ok bool) {
 	if b.current != nil || b.intent != nil || b.queue.len() == 0 {
 		return time.Time{}, false
 	}
-	since, wait := b.queue.at(0).since, b.limits.MaxWait
+	since, wait := b.begin.Add(b.queue.at(0).since), b.limits.MaxWait
 	if b.limits.InStep {
 		wait -= since.Sub(since.Truncate(wait))
 	}
@@ -132,7 +152,7 @@ func (b *batcher) form(p *partition, now time.Time, pressed, idle bool) *deliver
 		return nil
 	}
 	d := b.take(p, func(d *delivery, next pending) bool {
-		return d.n < b.limits.MaxRecords && (d.n == 0 || d.bytes+next.bytes <= b.limits.MaxBytes)
+		return d.n < b.limits.MaxRecords && (d.n == 0 || d.bytes+int(next.bytes) <= b.limits.MaxBytes)
 	})
 	d.unwritten = true
 	return d
@@ -165,16 +185,17 @@ func (p *partition) checkIntent() {
 // take moves records from the queue into a new current batch while fits allows.
 func (b *batcher) take(p *partition, fits func(d *delivery, next pending) bool) *delivery {
 	head := b.queue.at(0)
-	d := &delivery{part: p, seq: head.seq, epoch: head.epoch, at: head.at, first: head.offset}
+	d := &delivery{part: p, seq: b.seq, epoch: head.epoch, at: time.UnixMilli(head.at), first: head.offset}
 	length := 0
 	for b.queue.len() > 0 && fits(d, *b.queue.at(0)) {
 		next := b.queue.pop()
 		d.n++
 		d.last = next.offset
-		d.bytes += next.bytes
-		length += next.framed
-		b.bytes -= next.bytes
+		d.bytes += int(next.bytes)
+		length += int(next.framed)
+		b.bytes -= int(next.bytes)
 	}
+	b.seq += uint64(d.n)
 	if d.n == 0 {
 		return nil
 	}
@@ -186,5 +207,26 @@ func (b *batcher) take(p *partition, fits func(d *delivery, next pending) bool) 
 // batchMessage makes the message of a batch. Its UUID names the batch and is the
 // same for each delivery; the payload is the message's own.
 func (d *delivery) batchMessage(topic string) *message.Message {
-	return message.NewMessage(fmt.Sprintf("%s/%d/%d-%d", topic, d.part.id, d.first, d.last), d.frames.joined())
+	d.payload = d.frames.appendTo(newPayload(d.frames.size))
+	return message.NewMessage(fmt.Sprintf("%s/%d/%d-%d", topic, d.part.id, d.first, d.last), d.payload)
+}
+
+// payloadPool keeps the memory of payloads that were acknowledged.
+var payloadPool sync.Pool
+
+// newPayload returns an empty slice with room for n bytes.
+func newPayload(n int) []byte {
+	if b, ok := payloadPool.Get().(*[]byte); ok && cap(*b) >= n {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, n+n/4) // the next one may be a little larger
+}
+
+// giveBack takes the payload of an acknowledged message back. Of one that was not, a
+// handler may still have it in hand.
+func (d *delivery) giveBack() {
+	if b := d.payload; b != nil {
+		d.payload = nil
+		payloadPool.Put(&b)
+	}
 }

@@ -1,8 +1,10 @@
 package kafka_test
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -69,7 +71,7 @@ func TestBatchLimits(t *testing.T) {
 
 	first := r.wantRun(0, 9)
 	r.none() // one batch of a partition at a time
-	id := first.UUID
+	id, nacked := first.UUID, slices.Clone(first.Payload)
 	first.Nack()
 	again := r.wantRun(0, 9)
 	if o := record.OriginOf(again.Context()); o.Attempt != 2 || again.UUID != id {
@@ -79,6 +81,33 @@ func TestBatchLimits(t *testing.T) {
 	r.wantRun(10, 19).Ack()
 	r.wantRun(20, 24).Ack() // after MaxWait
 	c.commits(t, cfg.Group, topic, 25)
+	if !bytes.Equal(first.Payload, nacked) {
+		t.Error("the payload of a message that was not acknowledged was used again")
+	}
+}
+
+// The client unpacks compressed records in a form of their own (flat.go).
+func TestBatchOfCompressedRecords(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t)
+	topic := c.topic(t, c.client(t), 1)
+	var pairs, want []string
+	for offset := range 20 {
+		pairs = append(pairs, fmt.Sprintf("k%d=%s", offset%3, strings.Repeat("long", 100)))
+		want = append(want, fmt.Sprintf("%d:%s", offset, pairs[offset]))
+	}
+	c.produce(t, topic, pairs...)
+	r := c.read(t.Context(), t, batches("compressed-"+topic, 20, 300*time.Millisecond), topic)
+	msg := r.next()
+	if got := runOf(t, msg); !slices.Equal(got.values, want) {
+		t.Errorf("got %v, want %v", got.values, want)
+	}
+	for rec, err := range record.Batch(msg.Payload) {
+		if err != nil || string(rec.Key) != fmt.Sprintf("k%d", rec.Offset%3) || len(rec.Headers) > 0 {
+			t.Errorf("record %d has the key %q and %d headers (%v)", rec.Offset, rec.Key, len(rec.Headers), err)
+		}
+	}
+	msg.Ack()
 }
 
 func TestBatchOfBytes(t *testing.T) {

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"sync"
+	"time"
 
 	"activityfeed/internal/record"
 )
@@ -26,16 +27,32 @@ type chunks struct {
 
 // add appends the frame of a record that carries so many bytes, and returns its length.
 func (c *chunks) add(r record.Record, bytes int) int {
-	last := len(c.pieces) - 1
-	if last < 0 || cap(c.pieces[last])-len(c.pieces[last]) < bytes+frameRoom {
-		c.pieces = append(c.pieces, newPiece(bytes+frameRoom))
-		last++
-	}
-	before := len(c.pieces[last])
-	c.pieces[last] = record.AppendBatch(c.pieces[last], r)
-	n := len(c.pieces[last]) - before
+	last := c.room(bytes + frameRoom)
+	before := len(*last)
+	*last = record.AppendBatch(*last, r)
+	n := len(*last) - before
 	c.size += n
 	return n
+}
+
+// addBody is add for a record whose frame is encoded but for its place.
+func (c *chunks) addBody(offset int64, at time.Time, body []byte) int {
+	last := c.room(len(body) + frameRoom)
+	before := len(*last)
+	*last = record.AppendBody(*last, offset, at, body)
+	n := len(*last) - before
+	c.size += n
+	return n
+}
+
+// room returns a piece with room for n bytes.
+func (c *chunks) room(n int) *[]byte {
+	last := len(c.pieces) - 1
+	if last < 0 || cap(c.pieces[last])-len(c.pieces[last]) < n {
+		c.pieces = append(c.pieces, newPiece(n))
+		last++
+	}
+	return &c.pieces[last]
 }
 
 // newPiece returns an empty piece with room for n bytes at least.
@@ -65,9 +82,8 @@ func (c *chunks) cut(n int) chunks {
 	return head
 }
 
-// joined returns a copy in one piece.
-func (c *chunks) joined() []byte {
-	all := make([]byte, 0, c.size)
+// appendTo appends all of it.
+func (c *chunks) appendTo(all []byte) []byte {
 	for _, piece := range c.pieces {
 		all = append(all, piece...)
 	}

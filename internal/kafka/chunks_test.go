@@ -34,13 +34,13 @@ func TestChunksKeepWhatTheyAreGiven(t *testing.T) {
 			lengths = slices.Delete(lengths, 0, 1)
 		}
 		head := c.cut(n)
-		if got := head.joined(); !bytes.Equal(got, want[:n]) {
+		if got := head.appendTo(nil); !bytes.Equal(got, want[:n]) {
 			t.Fatalf("after %d records: the first %d bytes are others", offset+1, n)
 		}
 		want = want[n:]
 		head.free()
 	}
-	if !bytes.Equal(c.joined(), want) {
+	if !bytes.Equal(c.appendTo(nil), want) {
 		t.Error("the rest is another")
 	}
 }

@@ -75,7 +75,8 @@ type SubscriberConfig struct {
 	options []kgo.Opt
 }
 
-// BatchConfig bounds the runs of records that travel as one message. A batch is
+// BatchConfig bounds the runs of records that travel as one message, whose payload
+// nobody may use once the message is acknowledged: it is used again. A batch is
 // handed out when one of the limits is reached.
 type BatchConfig struct {
 	// MaxRecords is the largest number of records. Default 10,000.

@@ -23,5 +23,7 @@
 //
 // In batch mode one message carries a contiguous run of records of one
 // partition, and a batch that a crash interrupted is formed again with exactly
-// the same bounds (see batch.go).
+// the same bounds (see batch.go). Very many records go that way, so their memory is
+// used again: what the client reads into (pool.go, flat.go), the frames (chunks.go) and
+// the payloads of messages that were acknowledged.
 package kafka

@@ -19,6 +19,8 @@ type delivery struct {
 	record *kgo.Record
 	// frames are what it carries in batch mode: a payload of internal/record.
 	frames chunks
+	// payload is the one of the message that is out in batch mode.
+	payload []byte
 	// n is how many records it carries.
 	n int
 	// seq is the first record's number in the partition's tracker.

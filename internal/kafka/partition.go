@@ -84,7 +84,7 @@ type waiter struct {
 	done chan struct{}
 }
 
-func newPartition(base context.Context, id int32, batch *BatchConfig) *partition {
+func newPartition(base context.Context, id int32, batch *BatchConfig, flat *flattener) *partition {
 	p := &partition{
 		id:        id,
 		stop:      make(chan struct{}),
@@ -95,7 +95,7 @@ func newPartition(base context.Context, id int32, batch *BatchConfig) *partition
 	}
 	p.ctx, p.cancel = context.WithCancelCause(base)
 	if batch != nil {
-		p.batcher = &batcher{limits: *batch}
+		p.batcher = &batcher{limits: *batch, flat: flat}
 	}
 	return p
 }
@@ -105,12 +105,12 @@ func newPartition(base context.Context, id int32, batch *BatchConfig) *partition
 func (p *partition) enqueue(r *kgo.Record, now time.Time) {
 	seq := p.tracker.add(r.Offset, r.LeaderEpoch, now)
 	p.last = r.Offset
-	size := sizeOf(r)
-	p.bytes += size
 	if p.batcher != nil {
-		p.batcher.add(r, seq, size, now)
+		p.bytes += p.batcher.add(r, seq, now)
 		return
 	}
+	size := sizeOf(r)
+	p.bytes += size
 	d := &delivery{part: p, record: r, n: 1, seq: seq, bytes: size, epoch: r.LeaderEpoch, at: r.Timestamp, first: r.Offset, last: r.Offset}
 	if r.Key == nil {
 		p.ready.push(d)
@@ -134,6 +134,7 @@ func (p *partition) finish(d *delivery) {
 	case p.batcher != nil:
 		p.batcher.current = nil
 		d.frames.free()
+		d.giveBack()
 	case d.lane != nil:
 		if next := d.lane.pop(); next != nil {
 			p.ready.push(next)

@@ -18,11 +18,16 @@ var (
 
 // GetDecompressBytes returns room for a batch of the log.
 func (p *readPool) GetDecompressBytes(compressed []byte, _ kgo.CompressionCodecType) []byte {
-	if b, ok := p.bytes.Get().(*[]byte); ok {
-		return *b
-	}
 	// Protobuf with its headers packs to a quarter or less.
-	return make([]byte, 0, 4*len(compressed))
+	return p.room(4 * len(compressed))
+}
+
+// room returns an empty slice for n bytes or so.
+func (p *readPool) room(n int) []byte {
+	if b, ok := p.bytes.Get().(*[]byte); ok {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, n)
 }
 
 // PutDecompressBytes takes it back.

@@ -11,6 +11,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
+// batchFetch is how many bytes of the log are fetched at once in batch mode.
+const batchFetch = 1 << 20
+
 // grace is what messages get to settle once their context has ended, at most.
 const grace = time.Second
 
@@ -75,7 +78,12 @@ func (s *subscription) connect() error {
 		kgo.FetchMaxPartitionBytes(2<<20),
 	)
 	if s.cfg.Batch != nil {
-		opts = append(opts, kgo.WithPools(&readPool{}))
+		pool := &readPool{}
+		s.window.flat = newFlattener(pool)
+		opts = append(opts, kgo.WithPools(pool), kgo.WithDecompressor(s.window.flat),
+			// What a fetch brings is unpacked before the first record of it can be had: 16 MB
+			// of log are 300,000 events, and half a second in which nobody else has work.
+			kgo.FetchMaxBytes(batchFetch), kgo.FetchMaxPartitionBytes(batchFetch))
 	}
 	opts = append(opts, s.cfg.options...)
 	switch start := kgo.NewOffset().AtStart(); {

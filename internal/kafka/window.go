@@ -17,6 +17,8 @@ type window struct {
 	// hold is how long a partition that was reset waits for its messages in flight.
 	hold  time.Duration
 	batch *BatchConfig
+	// flat knows the records that came in another form. Nil outside batch mode.
+	flat *flattener
 	// writes tells whether intents have to be committed: not without a group.
 	writes bool
 	// base is the parent of the partitions' contexts.
@@ -49,7 +51,7 @@ func newWindow(base context.Context, cfg SubscriberConfig) *window {
 
 // assign begins an ownership of a partition.
 func (w *window) assign(id int32) *partition {
-	p := newPartition(w.base, id, w.batch)
+	p := newPartition(w.base, id, w.batch, w.flat)
 	w.parts[id] = p
 	return p
 }

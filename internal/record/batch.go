@@ -13,17 +13,28 @@ var errBatch = errors.New("record: malformed batch")
 // length-prefixed records, so that one Watermill message can carry a contiguous
 // run of a partition through an ordinary router.
 func AppendBatch(dst []byte, r Record) []byte {
-	dst = binary.AppendVarint(dst, r.Offset)
-	dst = binary.AppendVarint(dst, r.Time.UnixMilli())
-	dst = appendBytes(dst, r.Key)
-	dst = appendBytes(dst, r.Value)
+	dst = appendPlace(dst, r.Offset, r.Time)
+	dst = AppendBytes(dst, r.Key)
+	dst = AppendBytes(dst, r.Value)
 	dst = binary.AppendUvarint(dst, uint64(len(r.Headers)))
 	for _, h := range r.Headers {
 		dst = binary.AppendUvarint(dst, uint64(len(h.Name))+1)
 		dst = append(dst, h.Name...)
-		dst = appendBytes(dst, h.Value)
+		dst = AppendBytes(dst, h.Value)
 	}
 	return dst
+}
+
+// AppendBody is AppendBatch for a record whose key, value and headers are encoded
+// already: key and value by [AppendBytes], the number of headers as an unsigned varint,
+// and name and value of each by AppendBytes.
+func AppendBody(dst []byte, offset int64, at time.Time, body []byte) []byte {
+	return append(appendPlace(dst, offset, at), body...)
+}
+
+func appendPlace(dst []byte, offset int64, at time.Time) []byte {
+	dst = binary.AppendVarint(dst, offset)
+	return binary.AppendVarint(dst, at.UnixMilli())
 }
 
 // Batch iterates over the records of a batch payload. Keys and values alias the
@@ -152,6 +163,11 @@ func (d *decoder) varint() int64 {
 }
 
 func (d *decoder) uvarint() uint64 {
+	if len(d.rest) > 0 && d.rest[0] < 0x80 { // most of them
+		v := uint64(d.rest[0])
+		d.rest = d.rest[1:]
+		return v
+	}
 	v, n := binary.Uvarint(d.rest)
 	return v * uint64(d.skip(n))
 }
@@ -173,16 +189,17 @@ func (d *decoder) bytes() []byte {
 		return nil
 	}
 	n--
-	if n > uint64(len(d.rest)) {
+	rest := d.rest
+	if n > uint64(len(rest)) {
 		d.failed, d.rest = true, nil
 		return nil
 	}
-	b := d.rest[:n:n]
-	d.rest = d.rest[n:]
-	return b
+	d.rest = rest[n:]
+	return rest[:n:n]
 }
 
-func appendBytes(dst, b []byte) []byte {
+// AppendBytes appends a byte string of a batch payload; nil and empty are told apart.
+func AppendBytes(dst, b []byte) []byte {
 	if b == nil {
 		return append(dst, 0)
 	}
