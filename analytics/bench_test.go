@@ -83,14 +83,16 @@ func (tt *testTable) insertPlainly(ctx context.Context, r *rows) error {
 		return err
 	}
 	defer batch.Close()
+	begin := uint32(0)
 	for i := range r.len() {
 		if err := batch.Append(
 			r.eventID[i], r.eventType[i], r.eventTime[i], r.authorID[i], r.actorID[i], r.targetID[i], r.postID[i], r.mediaCount[i],
-			r.captionLength[i], r.mentions[i], r.level[i], r.source[i], r.logTopic[i], r.logPartition[i], r.logOffset[i],
-			r.logID[i], r.original[i],
+			r.captionLength[i], r.mentions[begin:r.mentionsEnd[i]], r.level[i], r.source[i], r.origin.Topic, r.origin.Partition, r.logOffset[i],
+			r.origin.TopicID, r.original[i],
 		); err != nil {
 			return err
 		}
+		begin = r.mentionsEnd[i]
 	}
 	return batch.Send()
 }

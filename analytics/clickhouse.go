@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -75,6 +76,8 @@ type store struct {
 	conn    driver.Conn
 	table   string
 	timeout time.Duration
+	// sent are *columns of inserts that are over.
+	sent sync.Pool
 }
 
 // insert writes rows [from, to) as one block under a token. ClickHouse drops a
@@ -90,12 +93,17 @@ func (s *store) insert(ctx context.Context, token string, r block, from, to int)
 	}
 	// After Send or Abort this does nothing; after a panic it gives the connection back.
 	defer batch.Close() //nolint:errcheck // err, or Send's, tells why
-	columns := newColumns(batch)
+	earlier, _ := s.sent.Get().(*columns)
+	columns := newColumns(batch, earlier)
 	if err := errors.Join(r.appendTo(columns, from, to), columns.close()); err != nil {
 		_ = batch.Abort() // err tells why
 		return err
 	}
-	return batch.Send()
+	if err := batch.Send(); err != nil {
+		return err
+	}
+	s.sent.Put(columns)
+	return nil
 }
 
 // insertSettings are spelled out, because the defaults changed over the versions

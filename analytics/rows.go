@@ -29,25 +29,28 @@ var (
 
 // rows holds events as columns, the form in which they travel to ClickHouse, so
 // that a batch costs a few slices and no object a row. Slices are kept and used
-// again: see rowsPool.
+// again: see rowsPool. Strings are parts of the payload.
 type rows struct {
 	eventID       []uint64
 	eventType     []string
-	eventTime     []time.Time
+	eventTime     []int64 // milliseconds, as DateTime64(3) has them
 	authorID      []string
 	actorID       []string
 	targetID      []string
 	postID        []uint64
 	mediaCount    []uint8
 	captionLength []uint16
-	mentions      [][]string
+	mentions      []string // of all rows
+	mentionsEnd   []uint32 // of each row in mentions
 	level         []string
 	source        []string
-	logTopic      []string
-	logPartition  []int32
 	logOffset     []int64
-	logID         []string
 	original      []string
+
+	// origin is the batch's: topic, partition and the topic's id are those of all rows.
+	origin record.Origin
+	// partitions is room for a column of the partition.
+	partitions []int32
 
 	// omitPosts is Config.OmitPosts.
 	omitPosts bool
@@ -78,16 +81,14 @@ func (r *rows) columns() string            { return insertColumns }
 func (r *rows) id(i int) uint64            { return r.eventID[i] }
 func (r *rows) place(i int) int64          { return r.logOffset[i] }
 func (r *rows) record(i int) record.Record { return r.frames[i].Record() }
-func (r *rows) oldest() time.Time          { return earliest(r.eventTime) }
+func (r *rows) oldest() time.Time          { return time.UnixMilli(slices.Min(r.eventTime)).UTC() }
 
 func (r *rows) grow(n int) {
 	r.eventID, r.eventType, r.eventTime = slices.Grow(r.eventID, n), slices.Grow(r.eventType, n), slices.Grow(r.eventTime, n)
 	r.authorID, r.actorID, r.targetID = slices.Grow(r.authorID, n), slices.Grow(r.actorID, n), slices.Grow(r.targetID, n)
 	r.postID, r.mediaCount, r.captionLength = slices.Grow(r.postID, n), slices.Grow(r.mediaCount, n), slices.Grow(r.captionLength, n)
-	r.mentions, r.level, r.source = slices.Grow(r.mentions, n), slices.Grow(r.level, n), slices.Grow(r.source, n)
-	r.logTopic, r.logPartition, r.logOffset = slices.Grow(r.logTopic, n), slices.Grow(r.logPartition, n), slices.Grow(r.logOffset, n)
-	r.logID, r.original = slices.Grow(r.logID, n), slices.Grow(r.original, n)
-	r.frames = slices.Grow(r.frames, n)
+	r.mentionsEnd, r.level, r.source = slices.Grow(r.mentionsEnd, n), slices.Grow(r.level, n), slices.Grow(r.source, n)
+	r.logOffset, r.original, r.frames = slices.Grow(r.logOffset, n), slices.Grow(r.original, n), slices.Grow(r.frames, n)
 }
 
 func (r *rows) take(rec record.Framed, origin record.Origin) error {
@@ -123,8 +124,6 @@ func (r *rows) release() {
 	clear(r.targetID)
 	clear(r.mentions)
 	clear(r.source)
-	clear(r.logTopic)
-	clear(r.logID)
 	clear(r.original)
 	clear(r.frames)
 	*r = rows{
@@ -138,13 +137,12 @@ func (r *rows) release() {
 		mediaCount:    r.mediaCount[:0],
 		captionLength: r.captionLength[:0],
 		mentions:      r.mentions[:0],
+		mentionsEnd:   r.mentionsEnd[:0],
 		level:         r.level[:0],
 		source:        r.source[:0],
-		logTopic:      r.logTopic[:0],
-		logPartition:  r.logPartition[:0],
 		logOffset:     r.logOffset[:0],
-		logID:         r.logID[:0],
 		original:      r.original[:0],
+		partitions:    r.partitions[:0],
 		frames:        r.frames[:0],
 		reader:        r.reader,
 	}
@@ -182,23 +180,22 @@ func (r *rows) add(e event.Event, rec record.Framed, origin record.Origin) error
 	}
 	r.eventID = append(r.eventID, uint64(e.ID))
 	r.eventType = append(r.eventType, e.Type())
-	r.eventTime = append(r.eventTime, e.Time)
+	r.eventTime = append(r.eventTime, e.Time.UnixMilli())
 	r.authorID = append(r.authorID, row.author)
 	r.actorID = append(r.actorID, row.actor)
 	r.targetID = append(r.targetID, row.target)
 	r.postID = append(r.postID, post)
 	r.mediaCount = append(r.mediaCount, uint8(row.media))                // at most 20, event.proto
 	r.captionLength = append(r.captionLength, uint16(row.captionLength)) // at most 2200
-	r.mentions = append(r.mentions, slices.Clone(row.mentions))          // the event is valid until the next one
+	r.mentions = append(r.mentions, row.mentions...)
+	r.mentionsEnd = append(r.mentionsEnd, uint32(len(r.mentions))) // at most 20 a row
 	r.level = append(r.level, row.level)
 	r.source = append(r.source, e.Source)
-	r.logTopic = append(r.logTopic, origin.Topic)
-	r.logPartition = append(r.logPartition, origin.Partition)
 	r.logOffset = append(r.logOffset, rec.Offset)
-	r.logID = append(r.logID, origin.TopicID)
+	r.origin = origin
 	original := ""
 	if row.whole && !r.omitPosts {
-		original = string(rec.Value)
+		original = record.Text(rec.Value)
 	}
 	r.original = append(r.original, original)
 	r.frames = append(r.frames, rec.Frame)
@@ -246,47 +243,35 @@ func levelName(level pb.NotificationLevel) string {
 	return strings.ToLower(strings.TrimPrefix(level.String(), "NOTIFICATION_LEVEL_"))
 }
 
-// noMentions is boxed once: most events mention nobody.
-var noMentions any = []string(nil)
-
 // appendTo appends rows [from, to) to an INSERT of insertColumns, column by column.
 func (r *rows) appendTo(c *columns, from, to int) error {
-	for i, column := range []any{
-		r.eventID[from:to],
-		r.eventType[from:to],
-		r.eventTime[from:to],
-		r.authorID[from:to],
-		r.actorID[from:to],
-		r.targetID[from:to],
-		r.postID[from:to],
-		r.mediaCount[from:to],
-		r.captionLength[from:to],
-		nil, // mentions
-		r.level[from:to],
-		r.source[from:to],
-		r.logTopic[from:to],
-		r.logPartition[from:to],
-		r.logOffset[from:to],
-		r.logID[from:to],
-		r.original[from:to],
-	} {
-		if column == nil {
-			continue
-		}
-		if err := c.append(i, column); err != nil {
-			return err
-		}
+	partitions := slices.Grow(r.partitions[:0], to-from)
+	for range to - from {
+		partitions = append(partitions, r.origin.Partition)
 	}
-	// The driver appends whole array columns by reflection; row by row it does not.
-	mentions := c.batch.Column(9)
-	for _, names := range r.mentions[from:to] {
-		boxed := noMentions
-		if len(names) > 0 {
-			boxed = names
-		}
-		if err := mentions.AppendRow(boxed); err != nil {
-			return err
-		}
+	r.partitions = partitions
+	begin := uint32(0)
+	if from > 0 {
+		begin = r.mentionsEnd[from-1]
 	}
-	return nil
+	ends := r.mentionsEnd[from:to]
+	return errors.Join(
+		c.append(0, r.eventID[from:to]),
+		c.append(1, r.eventType[from:to]),
+		c.append(2, r.eventTime[from:to]),
+		c.append(3, r.authorID[from:to]),
+		c.append(4, r.actorID[from:to]),
+		c.append(5, r.targetID[from:to]),
+		c.append(6, r.postID[from:to]),
+		c.append(7, r.mediaCount[from:to]),
+		c.append(8, r.captionLength[from:to]),
+		c.appendLists(9, r.mentions[begin:ends[len(ends)-1]], begin, ends),
+		c.append(10, r.level[from:to]),
+		c.append(11, r.source[from:to]),
+		c.repeat(12, r.origin.Topic, to-from),
+		c.append(13, partitions),
+		c.append(14, r.logOffset[from:to]),
+		c.repeat(15, r.origin.TopicID, to-from),
+		c.append(16, r.original[from:to]),
+	)
 }

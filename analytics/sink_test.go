@@ -19,7 +19,43 @@ import (
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
 	"activityfeed/internal/record"
+	pb "activityfeed/proto/activityfeed/v1"
 )
+
+// Batches are inserted in the memory of those before them, and nothing of these shows.
+func TestInsertsUseTheirColumnsAgain(t *testing.T) {
+	t.Parallel()
+	table := newTable(t)
+	s, _ := newSink(t, table.store())
+	several := photo(5, "dan")
+	several.Data.(*pb.PhotoPosted).GetPhoto().Mentions = []string{"eve", "fay", "gus"}
+	plain := photo(6, "hal")
+	plain.Data.(*pb.PhotoPosted).GetPhoto().Mentions = nil
+	for offset, events := range [][]event.Event{
+		{photo(1, "ann"), follow(2, "bob", "ann"), photo(3, "cy")},
+		{follow(4, "ann", "bob")},
+		{several, plain, follow(7, "eve", "dan"), photo(8, "ann")},
+	} {
+		if err := s.handleBatch(batchOf(t, 1, recordsOf(t, int64(10*offset), events...)...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{
+		"PhotoPosted ann ann  [bob]  0 1",
+		"UserFollowed ann bob ann [] default 1 0",
+		"PhotoPosted cy cy  [bob]  2 1",
+		"UserFollowed bob ann bob [] default 10 0",
+		"PhotoPosted dan dan  [eve, fay, gus]  20 1",
+		"PhotoPosted hal hal  []  21 1",
+		"UserFollowed dan eve dan [] default 22 0",
+		"PhotoPosted ann ann  [bob]  23 1",
+	}
+	got := table.lines(`SELECT event_type, author_id, actor_id, target_id, mentions, notification_level, log_offset, original != ''
+		FROM {db}.events ORDER BY event_id`)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+}
 
 func TestBatchBecomesRows(t *testing.T) {
 	t.Parallel()

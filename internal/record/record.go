@@ -6,6 +6,7 @@ package record
 
 import (
 	"time"
+	"unsafe"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 )
@@ -32,6 +33,12 @@ type Record struct {
 	Offset int64
 	// Time is the record's timestamp, as the broker has it.
 	Time time.Time
+}
+
+// Text returns b as a string that shares its memory: for who reads very many records
+// and keeps nothing of them beyond b. Nobody may write to b as long as the string is used.
+func Text(b []byte) string {
+	return unsafe.String(unsafe.SliceData(b), len(b)) //nolint:gosec // this is what it is for
 }
 
 // Header is one header of a record.
