@@ -79,7 +79,7 @@ func TestPageTokensOutliveWhatHappensBetweenPages(t *testing.T) {
 			}},
 			{"the list is trimmed past it", false, func(t *testing.T, p *process, _ string) {
 				for range 25 {
-					w.clock.advance(time.Minute)
+					w.clock.Advance(time.Minute)
 					p.post(t, "eve")
 				}
 			}},
@@ -110,7 +110,7 @@ func TestPageTokensOutliveWhatHappensBetweenPages(t *testing.T) {
 			var want []string
 			for i := range 14 {
 				want = append(want, p.post(t, []string{"ann", "eve"}[i%2]))
-				w.clock.advance(time.Minute)
+				w.clock.Advance(time.Minute)
 			}
 			want = newestFirst(want...)
 			page := func(token string) ([]*pb.Photo, string, bool, error) {

@@ -241,7 +241,7 @@ func (s *system) Mute(*rapid.T) {
 
 // Wait lets time pass: within freshness, across it, and beyond the disorder.
 func (s *system) Wait(*rapid.T) {
-	s.w.clock.advance(rapid.SampledFrom([]time.Duration{
+	s.w.clock.Advance(rapid.SampledFrom([]time.Duration{
 		time.Second, 20 * time.Second, 65 * time.Second, 5 * time.Minute,
 	}).Draw(s.t, "wait"))
 }
@@ -640,8 +640,8 @@ func checkProperty(t *testing.T, w *world) {
 	for _, p := range processes {
 		m := p.store.metrics
 		t.Logf("authors turned to merging %v times, to pushing %v; %v reads merged, %v lists built, %v pushes placed with care",
-			counted(t, m.turns.WithLabelValues("merged")), counted(t, m.turns.WithLabelValues("pushed")),
-			counted(t, m.mergedReads), counted(t, m.rebuilds.WithLabelValues("built")), counted(t, m.carefulPushes))
+			testenv.Value(t, m.turns.WithLabelValues("merged")), testenv.Value(t, m.turns.WithLabelValues("pushed")),
+			testenv.Value(t, m.mergedReads), testenv.Value(t, m.rebuilds.WithLabelValues("built")), testenv.Value(t, m.carefulPushes))
 	}
 }
 

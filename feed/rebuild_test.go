@@ -6,9 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"activityfeed/internal/fault"
+	"activityfeed/internal/testenv"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -31,7 +30,7 @@ func TestWhatHappensDuringABuildIsInTheFeed(t *testing.T) {
 			old, lost, late := here.post(t, "ann"), here.post(t, "dan"), here.post(t, "cat")
 			here.restart(t, smallConfig()) // the scripts are known, so calls can be counted
 			there.wantHome(t, "nobody")
-			w.clock.advance(10 * time.Second)
+			w.clock.Advance(10 * time.Second)
 			var landed string
 			here.tap.arm(call, func() {
 				landed = there.post(t, "ann")
@@ -60,7 +59,7 @@ func TestAPushThatLandsDuringABuildStays(t *testing.T) {
 			there.wantHome(t, "nobody")
 			here.tap.arm(call, func() {
 				for range 13 { // beyond cap and slack: a trim must not take the marker
-					w.clock.advance(3 * time.Minute)
+					w.clock.Advance(3 * time.Minute)
 					want = append(want, there.post(t, "ann"))
 				}
 			}, 0, false)
@@ -68,7 +67,7 @@ func TestAPushThatLandsDuringABuildStays(t *testing.T) {
 				t.Fatal(err)
 			}
 			here.tap.disarm()
-			if built := counted(t, here.store.metrics.rebuilds.WithLabelValues("built")); built != 1 {
+			if built := testenv.Value(t, here.store.metrics.rebuilds.WithLabelValues("built")); built != 1 {
 				t.Errorf("call %d: %v builds were finished, want 1", call, built)
 			}
 			want = newestFirst(want...)
@@ -98,7 +97,7 @@ func TestADeadBuilderIsReplaced(t *testing.T) {
 	}
 	// Until the marker expires, readers are served from the authors' lists.
 	there.wantHome(t, "bob", post)
-	w.clock.advance(there.store.cfg.RebuildTimeout)
+	w.clock.Advance(there.store.cfg.RebuildTimeout)
 	there.wantHome(t, "bob", post)
 	if got, want := w.list(t, "bob"), []string{post, sentinel}; !slices.Equal(got, want) {
 		t.Errorf("list = %v, want %v", got, want)
@@ -114,7 +113,7 @@ func TestAFeedThatIsDroppedAgainAndAgainIsServed(t *testing.T) {
 	p.tap.each = func() { w.raw.Del(t.Context(), feedKey("bob")) }
 	p.wantHome(t, "bob", post)
 	p.tap.each = nil
-	if counted(t, p.store.metrics.rebuilds.WithLabelValues("dropped")) == 0 {
+	if testenv.Value(t, p.store.metrics.rebuilds.WithLabelValues("dropped")) == 0 {
 		t.Error("no build was given up")
 	}
 }
@@ -126,7 +125,7 @@ func TestACrowdOfReadersBuildsOnce(t *testing.T) {
 		p.apply(t, followed("bob", "ann"))
 		post := p.post(t, "ann")
 		p.wantHome(t, "nobody")
-		before := counted(t, p.store.metrics.rebuilds.WithLabelValues("built"))
+		before := testenv.Value(t, p.store.metrics.rebuilds.WithLabelValues("built"))
 		var wg sync.WaitGroup
 		for range 50 {
 			wg.Go(func() {
@@ -137,26 +136,8 @@ func TestACrowdOfReadersBuildsOnce(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if got := counted(t, p.store.metrics.rebuilds.WithLabelValues("built")) - before; got != 1 {
+		if got := testenv.Value(t, p.store.metrics.rebuilds.WithLabelValues("built")) - before; got != 1 {
 			t.Errorf("%v builds, want 1", got)
 		}
 	})
-}
-
-// counted returns the value of a counter.
-func counted(t testing.TB, c prometheus.Collector) float64 {
-	t.Helper()
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(c)
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := 0.0
-	for _, family := range families {
-		for _, m := range family.GetMetric() {
-			sum += m.GetCounter().GetValue()
-		}
-	}
-	return sum
 }

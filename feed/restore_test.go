@@ -141,7 +141,7 @@ func TestRestoreYieldsToWhatHappensMeanwhile(t *testing.T) {
 				if err := w.flush(t.Context()); err != nil {
 					t.Fatal(err)
 				}
-				w.clock.advance(time.Minute)
+				w.clock.Advance(time.Minute)
 				at := 0
 				err := restore(t.Context(), h.Restore(nil, nil), before, func() {
 					if at == step {

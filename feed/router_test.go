@@ -201,7 +201,7 @@ func TestFactsReachTheFeedsAndPoisonLeaves(t *testing.T) {
 	if len(letters) != 1 || letters[0].Metadata["poison_reason"] != event.ReasonUndecodable {
 		t.Errorf("poison = %v, want the broken one alone", letters)
 	}
-	if got := counted(t, p.store.metrics.ignored); got != 1 {
+	if got := testenv.Value(t, p.store.metrics.ignored); got != 1 {
 		t.Errorf("%v events ignored, want the alien one", got)
 	}
 

@@ -180,7 +180,7 @@ func TestUnseenIsBounded(t *testing.T) {
 	p.wantUnseen(t, "bob", &pb.Unseen{Count: mostUnseen, More: true})
 	// Behind hundreds of posts that were deleted, the count does not look for more.
 	for len(ids) < cap(ids) {
-		p.w.clock.advance(2 * time.Second) // so that the list is sure of its order
+		p.w.clock.Advance(2 * time.Second) // so that the list is sure of its order
 		ids = append(ids, p.post(t, "ann"))
 	}
 	for _, id := range ids[100:] {
@@ -268,7 +268,7 @@ func TestPropertyUnseenEqualsTheModel(t *testing.T) {
 			a, b := rapid.SampledFrom(users).Draw(rt, "a"), rapid.SampledFrom(users).Draw(rt, "b")
 			switch rapid.IntRange(0, 8).Draw(rt, "step") {
 			case 0, 1, 2:
-				w.clock.advance(time.Second)
+				w.clock.Advance(time.Second)
 				fact := posted(a, w.ids.Next(), w.clock.Now())
 				posts = append(posts, fact.GetPhoto())
 				apply(fact)
@@ -278,7 +278,7 @@ func TestPropertyUnseenEqualsTheModel(t *testing.T) {
 					apply(deleted(gone.GetAuthorId(), gone.GetPostId()))
 				}
 			case 4, 5:
-				w.clock.advance(3 * time.Second) // of two facts within 2 s the order of the log counts
+				w.clock.Advance(3 * time.Second) // of two facts within 2 s the order of the log counts
 				if a != b {
 					apply(rapid.SampledFrom([]proto.Message{
 						followed(a, b), followed(a, b), unfollowed(a, b), &pb.UserBlocked{ActorId: a, TargetId: b},

@@ -75,7 +75,7 @@ func TestPagesGoOnPastTheStoredList(t *testing.T) {
 		var want []string
 		for i := range 40 {
 			want = append(want, p.post(t, []string{"ann", "cat"}[i%2]))
-			w.clock.advance(time.Minute)
+			w.clock.Advance(time.Minute)
 		}
 		slices.Reverse(want)
 		list := w.list(t, "bob")
@@ -102,7 +102,7 @@ func TestPagesGoOnPastTheListOfABusyFeed(t *testing.T) {
 		var want []string
 		for range 30 { // all within the disorder
 			want = append(want, p.post(t, "ann"))
-			w.clock.advance(time.Second)
+			w.clock.Advance(time.Second)
 		}
 		slices.Reverse(want)
 		p.wantHome(t, "bob", want...)
@@ -118,7 +118,7 @@ func TestLatePushesFindTheirPlace(t *testing.T) {
 		var ids []string
 		for range 4 {
 			ids = append(ids, p.post(t, "ann"))
-			w.clock.advance(10 * time.Minute)
+			w.clock.Advance(10 * time.Minute)
 		}
 		for _, back := range []time.Duration{2 * time.Minute, 15 * time.Minute, 25 * time.Minute, time.Hour} {
 			at := w.clock.Now().Add(-back)
@@ -143,7 +143,7 @@ func TestLatePushStaysOutOfATrimmedList(t *testing.T) {
 		start := w.clock.Now()
 		var ids []string
 		for range 20 {
-			w.clock.advance(10 * time.Minute)
+			w.clock.Advance(10 * time.Minute)
 			ids = append(ids, p.post(t, "ann"))
 		}
 		id := event.FirstID(start.Add(time.Minute))
@@ -255,7 +255,7 @@ func TestRedeliveryHealsAMisplacedCopy(t *testing.T) {
 		if err := p.deliver(t.Context(), old, 1); err != nil {
 			t.Fatal(err)
 		}
-		w.clock.advance(10 * time.Minute)
+		w.clock.Advance(10 * time.Minute)
 		newer := p.post(t, "ann")
 		id := old.Data.(*pb.PhotoPosted).GetPhoto().GetPostId()
 		// A push that hung in a connection lands now, in front.
@@ -277,7 +277,7 @@ func TestAPushThatAnUnfollowOvertookShowsNothing(t *testing.T) {
 		here.apply(t, followed("bob", "ann"))
 		here.wantHome(t, "bob")
 		here.post(t, "ann") // the scripts are known, so calls can be counted
-		w.clock.advance(5 * time.Second)
+		w.clock.Advance(5 * time.Second)
 		stale := w.event(posted("ann", w.ids.Next(), w.clock.Now()))
 		here.tap.arm(2, func() { // it knows the followers, and hangs before the push
 			there.apply(t, unfollowed("bob", "ann"))
@@ -299,7 +299,7 @@ func TestAuthorListIsSortedAndUnique(t *testing.T) {
 		p := w.process(t, smallConfig())
 		var ids []string
 		for range 9 {
-			w.clock.advance(time.Second)
+			w.clock.Advance(time.Second)
 			ids = append(ids, w.ids.Next().String())
 		}
 		for _, i := range []int{4, 2, 8, 0, 6, 1, 3, 5, 7, 4, 0, 8, 1} {
@@ -357,7 +357,7 @@ func TestPagesStayFullOverDeletes(t *testing.T) {
 		p.wantHome(t, "bob")
 		var ids []string
 		for range 30 {
-			w.clock.advance(5 * time.Minute)
+			w.clock.Advance(5 * time.Minute)
 			ids = append(ids, p.post(t, "ann"))
 		}
 		first, err := p.api.GetHomeFeed(t.Context(), &pb.GetHomeFeedRequest{UserId: "bob", PageSize: 5})
@@ -394,7 +394,7 @@ func TestFollowAndUnfollowShowAtTheNextRead(t *testing.T) {
 		p.wantHome(t, "bob")
 		p.apply(t, followed("bob", "ann"))
 		p.wantHome(t, "bob", early)
-		w.clock.advance(10 * time.Second)
+		w.clock.Advance(10 * time.Second)
 		p.apply(t, unfollowed("bob", "ann"))
 		p.wantHome(t, "bob")
 		p.post(t, "ann")
@@ -407,9 +407,9 @@ func TestTheNewerFactOfAnEdgeCounts(t *testing.T) {
 	onEngines(t, func(t *testing.T, w *world) {
 		p := w.process(t, smallConfig())
 		follow := w.event(followed("bob", "ann"))
-		w.clock.advance(time.Minute)
+		w.clock.Advance(time.Minute)
 		unfollow := w.event(unfollowed("bob", "ann"))
-		w.clock.advance(time.Minute)
+		w.clock.Advance(time.Minute)
 		again := w.event(followed("bob", "ann"))
 		post := p.post(t, "ann")
 		for _, tt := range []struct {
@@ -447,7 +447,7 @@ func TestClocksOfTwoHostsMayDiffer(t *testing.T) {
 		p := w.process(t, smallConfig())
 		// The second fact of the log has the older id, by less than the skew.
 		second := w.event(unfollowed("bob", "ann"))
-		w.clock.advance(clockSkew - time.Millisecond)
+		w.clock.Advance(clockSkew - time.Millisecond)
 		first := w.event(followed("bob", "ann"))
 		for _, e := range []event.Event{first, second} {
 			if err := p.deliver(t.Context(), e, 1); err != nil {
@@ -484,7 +484,7 @@ func TestBlocksAndMutes(t *testing.T) {
 			{"ann unblocks bob", &pb.UserUnblocked{ActorId: "ann", TargetId: "bob"}, homes{[]string{ann}, []string{bob}, []string{ann}}, false},
 			{"bob unblocks ann", &pb.UserUnblocked{ActorId: "bob", TargetId: "ann"}, homes{both, both, []string{ann}}, true},
 		} {
-			w.clock.advance(5 * time.Second)
+			w.clock.Advance(5 * time.Second)
 			p.apply(t, tt.fact)
 			t.Log(tt.name)
 			p.wantHome(t, "ann", tt.want.ann...)
@@ -580,7 +580,7 @@ func TestAudienceCacheFollowsEveryChange(t *testing.T) {
 	onEngines(t, func(t *testing.T, w *world) {
 		here, there := w.process(t, smallConfig()), w.process(t, smallConfig())
 		for i, follows := range []bool{true, false, true} {
-			w.clock.advance(5 * time.Second)
+			w.clock.Advance(5 * time.Second)
 			here.post(t, "ann") // fills the cache of here
 			if follows {
 				there.apply(t, followed("bob", "ann"))
@@ -628,13 +628,13 @@ func TestReadingKeepsAFeedWarm(t *testing.T) {
 	p := w.process(t, Config{ColdAfter: time.Hour})
 	p.wantHome(t, "bob")
 	for range 5 {
-		w.clock.advance(30 * time.Minute)
+		w.clock.Advance(30 * time.Minute)
 		p.wantHome(t, "bob")
 		if len(w.list(t, "bob")) == 0 {
 			t.Fatal("the feed went cold while it was read")
 		}
 	}
-	w.clock.advance(61 * time.Minute)
+	w.clock.Advance(61 * time.Minute)
 	if got := w.list(t, "bob"); len(got) != 0 {
 		t.Errorf("list = %v, want none: nobody read it for an hour", got)
 	}

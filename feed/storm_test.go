@@ -46,7 +46,7 @@ func newStorm(t testing.TB, authors int) *storm {
 		}
 		p.LPush(t.Context(), authorKey(starName(author)), ids...)
 	})
-	s.w.clock.advance(time.Hour)
+	s.w.clock.Advance(time.Hour)
 	return s
 }
 
@@ -125,7 +125,7 @@ func (s *storm) comeBack(t *testing.T, users, follows int) {
 	p, writer := s.w.process(t, cfg), s.w.process(t, cfg)
 	p.apply(t, followed("warm", "poster"))
 	p.wantHome(t, "warm", s.posterPosts(t)...)
-	before := counted(t, p.store.metrics.rebuilds.WithLabelValues("built"))
+	before := testenv.Value(t, p.store.metrics.rebuilds.WithLabelValues("built"))
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -180,7 +180,7 @@ func (s *storm) comeBack(t *testing.T, users, follows int) {
 	stop()
 	neighbour.Wait()
 
-	builds := counted(t, p.store.metrics.rebuilds.WithLabelValues("built")) - before
+	builds := testenv.Value(t, p.store.metrics.rebuilds.WithLabelValues("built")) - before
 	if builds != float64(users) {
 		t.Errorf("%v lists were built for %d users", builds, users)
 	}
@@ -189,7 +189,7 @@ func (s *storm) comeBack(t *testing.T, users, follows int) {
 	}
 	t.Logf("%d reads of %d cold feeds of %d followees in %v: %v builds (%.0f a second, %d at once), %v told to come again; readers waited p50 %v, p99 %v",
 		len(waits), users, follows, all.Round(time.Millisecond), builds, builds/all.Seconds(), most.Load(),
-		counted(t, p.store.metrics.rebuilds.WithLabelValues("refused")), quantile(waits, 50), quantile(waits, 99))
+		testenv.Value(t, p.store.metrics.rebuilds.WithLabelValues("refused")), quantile(waits, 50), quantile(waits, 99))
 	t.Logf("meanwhile a warm feed was read %d times, p50 %v, p99 %v; an author posted, p50 %v, p99 %v",
 		len(warmReads), quantile(warmReads, 50), quantile(warmReads, 99), quantile(posts, 50), quantile(posts, 99))
 }

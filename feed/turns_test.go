@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"activityfeed/internal/fault"
+	"activityfeed/internal/testenv"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -128,7 +129,7 @@ func TestReadersWhoCannotBeServedInTimeAreToldWhen(t *testing.T) {
 	if f := fault.Of(err); f == nil || f.Kind != fault.Unavailable || f.RetryAfter < latest {
 		t.Errorf("GetHomeFeed of a cold feed = %v, want to be told when to come again", err)
 	}
-	if n := counted(t, p.store.metrics.rebuilds.WithLabelValues("refused")); n != 1 {
+	if n := testenv.Value(t, p.store.metrics.rebuilds.WithLabelValues("refused")); n != 1 {
 		t.Errorf("%v were refused, want 1", n)
 	}
 	p.wantHome(t, "cat", post)

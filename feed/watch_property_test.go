@@ -267,7 +267,7 @@ func TestPropertyStreamsEqualTheModel(t *testing.T) {
 					s.disconnect(c, rapid.IntRange(0, 3).Draw(rt, "lost"))
 				}
 			case "wait":
-				w.clock.advance(rapid.SampledFrom([]time.Duration{time.Millisecond, 3 * time.Second}).Draw(rt, "time"))
+				w.clock.Advance(rapid.SampledFrom([]time.Duration{time.Millisecond, 3 * time.Second}).Draw(rt, "time"))
 			}
 		}
 		// At rest: everything is everywhere, and who is away comes back.

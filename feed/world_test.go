@@ -24,24 +24,18 @@ import (
 
 // clock is moved by the test.
 type clock struct {
-	mu  sync.Mutex
-	now time.Time
+	*testenv.Clock
+
 	// mini moves along, so that its keys expire.
 	mini *miniredis.Miniredis
 }
 
-func newClock() *clock { return &clock{now: time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC)} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
+func newClock() *clock {
+	return &clock{Clock: testenv.NewClock(time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC))}
 }
 
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	c.now = c.now.Add(d)
-	c.mu.Unlock()
+func (c *clock) Advance(d time.Duration) {
+	c.Clock.Advance(d)
 	if c.mini != nil {
 		c.mini.FastForward(d)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 
+	"activityfeed/internal/testenv"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -34,10 +35,10 @@ func (w *world) groups(user string, size int32) []string {
 
 func TestGroups(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, Config{DefaultLevel: levelAll})
 		// A day has to hold all of it.
-		w.clock.at = time.Now().UTC().Truncate(24 * time.Hour).Add(time.Hour)
+		w.clock.Advance(time.Now().UTC().Truncate(24 * time.Hour).Add(time.Hour).Sub(w.clock.Now()))
 		w.happen(followed("dan", "ann", levelUnset))
 		for _, follower := range []string{"ann", "bob", "cid"} {
 			w.happen(followed(follower, "dan", levelUnset))
@@ -72,7 +73,7 @@ func TestGroups(t *testing.T) {
 // implies it.
 func TestUnseen(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, Config{})
 		counts := func() [2]int32 {
 			t.Helper()

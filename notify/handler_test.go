@@ -8,6 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/proto"
+
+	"activityfeed/internal/testenv"
 )
 
 // Who is told of what. Every event of a story is handled twice.
@@ -100,7 +102,7 @@ func TestRecipients(t *testing.T) {
 // An audience of several pages and pipelines, on every kind of Redis.
 func TestLargeAudience(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		const followersOfAnn = 700
 		w := newWorld(t, client, Config{PipelineSize: 100})
 		for i := range followersOfAnn {
@@ -124,11 +126,11 @@ func TestLargeAudience(t *testing.T) {
 // Facts about one edge that come late, out of poison, change nothing.
 func TestLateEdgesAreStale(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, Config{})
 		late := func(data proto.Message) func() {
 			e := w.event(data)
-			w.clock.advance(time.Minute)
+			w.clock.Advance(time.Minute)
 			return func() { w.handle(e) }
 		}
 		follow := late(followed("bob", "ann", levelEvery))
@@ -170,7 +172,7 @@ func TestOldEventsAreNotTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, miniRedis(t), Config{Retention: time.Hour})
 	first, second := w.event(posted("ann", 1, "bob")), w.event(followed("cid", "bob", levelEvery))
-	w.clock.advance(2 * time.Hour)
+	w.clock.Advance(2 * time.Hour)
 	w.handle(first)
 	w.handle(second)
 	if got := w.inbox("bob"); len(got) != 0 {

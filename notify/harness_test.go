@@ -5,11 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -31,91 +29,12 @@ func TestMain(m *testing.M) {
 	os.Exit(testenv.Main(m))
 }
 
-// onEveryRedis runs a test against the in-memory stand-in, a real Redis, and a
-// Redis Cluster, which refuses commands across hash slots.
-func onEveryRedis(t *testing.T, test func(t *testing.T, client redis.UniversalClient)) {
-	t.Helper()
-	for name, open := range map[string]func(t testing.TB) redis.UniversalClient{
-		"miniredis": miniRedis, "redis": realRedis, "cluster": clusterRedis,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, open(t))
-		})
-	}
-}
-
 func miniRedis(t testing.TB) redis.UniversalClient {
-	return dial(t, testenv.MiniRedis(t).Addr())
+	return testenv.RedisClient(t, testenv.MiniRedis(t).Addr())
 }
 
 func realRedis(t testing.TB) redis.UniversalClient {
-	return dial(t, testenv.Redis(t))
-}
-
-func dial(t testing.TB, addr string) redis.UniversalClient {
-	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
-	t.Cleanup(func() { client.Close() })
-	return client
-}
-
-// clusterRedis takes the cluster that the tests of this package share.
-func clusterRedis(t testing.TB) redis.UniversalClient {
-	t.Helper()
-	return testenv.SharedRedisCluster(t)
-}
-
-// await polls what another process decides; everything of ours gives signals.
-func await(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	limit := time.After(20 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatalf("waited 20 s for %s", what)
-		}
-	}
-}
-
-// value returns what a counter or gauge says.
-func value(t testing.TB, c prometheus.Collector) float64 {
-	t.Helper()
-	reg := prometheus.NewRegistry()
-	reg.MustRegister(c)
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := 0.0
-	for _, family := range families {
-		for _, m := range family.GetMetric() {
-			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
-		}
-	}
-	return sum
-}
-
-// clock is a clock that the test moves.
-type clock struct {
-	mu sync.Mutex
-	at time.Time
-}
-
-func newClock() *clock { return &clock{at: time.Now().Truncate(time.Millisecond)} }
-
-func (c *clock) now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.at
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.at = c.at.Add(d)
+	return testenv.RedisClient(t, testenv.Redis(t))
 }
 
 // failer is what helpers need of a test: testing's or rapid's.
@@ -130,18 +49,18 @@ type world struct {
 	*Notify
 
 	t     failer
-	clock *clock
+	clock *testenv.Clock
 	ids   *event.IDs
 }
 
 func newWorld(t testing.TB, client redis.UniversalClient, cfg Config) *world {
 	t.Helper()
-	clock := newClock()
-	n, err := New(cfg, Deps{Log: testenv.Logger(t), Redis: client, Now: clock.now})
+	clock := testenv.NewClock(time.Now().Truncate(time.Millisecond))
+	n, err := New(cfg, Deps{Log: testenv.Logger(t), Redis: client, Now: clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	ids, err := event.NewIDs(7, clock.now)
+	ids, err := event.NewIDs(7, clock.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,8 +69,8 @@ func newWorld(t testing.TB, client redis.UniversalClient, cfg Config) *world {
 
 // event makes an event that happens now.
 func (w *world) event(data proto.Message) event.Event {
-	w.clock.advance(time.Millisecond)
-	return event.Event{ID: w.ids.Next(), Time: w.clock.now(), Source: "test", Data: data}
+	w.clock.Advance(time.Millisecond)
+	return event.Event{ID: w.ids.Next(), Time: w.clock.Now(), Source: "test", Data: data}
 }
 
 // handle gives an event to the handler, as the router would.

@@ -96,7 +96,7 @@ func (s *served) watch(t testing.TB, user string, after event.ID) *watch {
 // live waits until so many streams have had their first view.
 func (s *served) live(t testing.TB, streams int) {
 	t.Helper()
-	await(t, fmt.Sprintf("%d live streams", streams), func() bool { return value(t, s.hub.metrics.watchers) == float64(streams) })
+	testenv.Await(t, fmt.Sprintf("%d live streams", streams), func() bool { return testenv.Value(t, s.hub.metrics.watchers) == float64(streams) })
 }
 
 func (w *watch) recv() *pb.WatchNotificationsResponse {
@@ -138,7 +138,7 @@ func (w *watch) ends(code codes.Code) {
 
 func TestWatch(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		s := serve(t, client, Config{})
 		s.happen(posted("ann", 1, "bob"))
 
@@ -187,7 +187,7 @@ func TestWatch(t *testing.T) {
 // that was away gets also those older than the newest it has.
 func TestWatchSendsLateRows(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		s := serve(t, client, Config{})
 		late := []event.Event{s.event(posted("ann", 1, "bob")), s.event(posted("cid", 2, "bob"))}
 		w := s.watch(t, "bob", 0)
@@ -288,7 +288,7 @@ func TestHundredsOfWatchers(t *testing.T) {
 		w.cancel()
 	}
 	s.live(t, 0)
-	await(t, "the channels to be unsubscribed", func() bool {
+	testenv.Await(t, "the channels to be unsubscribed", func() bool {
 		return len(s.deps.Redis.PubSubChannels(t.Context(), "*").Val()) == 0
 	})
 }
@@ -314,7 +314,7 @@ func TestWatchOutlivesItsConnection(t *testing.T) {
 		}
 		s.happen(posted("ann", n, "bob"))
 		w.want(fmt.Sprintf("mention ann %04d: %d unread", n, n+1))
-		await(t, "the next connection", func() bool { return pubsubConnections(t, s.deps.Redis) == 1 })
+		testenv.Await(t, "the next connection", func() bool { return pubsubConnections(t, s.deps.Redis) == 1 })
 	}
 }
 
@@ -324,7 +324,7 @@ func TestWatchOutlivesRedis(t *testing.T) {
 	cfg := embedded.RedisConfig{Dir: t.TempDir(), Binary: "redis-server", Settings: map[string]string{"appendfsync": "always"}}
 	server := testenv.RedisServer(t, cfg)
 	addr := server.Addr()
-	s := serve(t, dial(t, addr), Config{})
+	s := serve(t, testenv.RedisClient(t, addr), Config{})
 	w := s.watch(t, "bob", 0)
 	s.live(t, 1)
 	s.happen(posted("ann", 1, "bob"))
@@ -338,7 +338,7 @@ func TestWatchOutlivesRedis(t *testing.T) {
 	_, port, _ := net.SplitHostPort(addr)
 	fmt.Sscan(port, &cfg.Port)
 	testenv.RedisServer(t, cfg)
-	await(t, "Redis to answer", func() bool { return s.deps.Redis.Ping(t.Context()).Err() == nil })
+	testenv.Await(t, "Redis to answer", func() bool { return s.deps.Redis.Ping(t.Context()).Err() == nil })
 	s.happen(posted("ann", 2, "bob"))
 	w.want("mention ann 0002: 2 unread")
 }
@@ -351,7 +351,7 @@ func TestWatchEndsWithTheServer(t *testing.T) {
 	s.stop()
 	w.ends(codes.Unavailable)
 	s.watch(t, "bob", 0).ends(codes.Unavailable)
-	if got := value(t, s.hub.metrics.watchers); got != 0 {
+	if got := testenv.Value(t, s.hub.metrics.watchers); got != 0 {
 		t.Errorf("watchers = %v after the end", got)
 	}
 }
@@ -363,7 +363,7 @@ func TestWatchIsRefusedWithoutRedis(t *testing.T) {
 		t.Fatal(err)
 	}
 	l.Close()
-	s := serve(t, dial(t, l.Addr().String()), Config{WatchStart: 100 * time.Millisecond})
+	s := serve(t, testenv.RedisClient(t, l.Addr().String()), Config{WatchStart: 100 * time.Millisecond})
 	s.watch(t, "bob", 0).ends(codes.Unavailable)
 }
 
@@ -394,7 +394,7 @@ func TestSlowClientIsCutOff(t *testing.T) {
 		}
 	}
 	slow := s.watch(t, "bob", 1_000_000_000_000_000_000)
-	await(t, "the slow client to be cut off", func() bool { return value(t, s.hub.metrics.slow) == 1 })
+	testenv.Await(t, "the slow client to be cut off", func() bool { return testenv.Value(t, s.hub.metrics.slow) == 1 })
 	s.live(t, 0)
 	slow.ends(codes.ResourceExhausted)
 

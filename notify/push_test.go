@@ -103,7 +103,7 @@ func (p *phones) got(device string) []string {
 func (p *phones) shows(device string, want ...string) {
 	p.t.Helper()
 	var got []string
-	await(p.t, "pushes to "+device, func() bool { got = p.got(device); return len(got) >= len(want) })
+	testenv.Await(p.t, "pushes to "+device, func() bool { got = p.got(device); return len(got) >= len(want) })
 	if diff := cmp.Diff(want, got); diff != "" {
 		p.t.Errorf("pushes to %s (-want +got):\n%s", device, diff)
 	}
@@ -134,7 +134,7 @@ func TestMentionReachesEveryBrowser(t *testing.T) {
 	p.publish(posted("ann", 1, "bob"))
 	p.shows(phone, "ann mentioned you||1")
 	p.shows(laptop, "ann mentioned you||1")
-	await(t, "the outcomes", func() bool {
+	testenv.Await(t, "the outcomes", func() bool {
 		return !slices.ContainsFunc(p.devices("bob"), func(d *pb.Device) bool { return d.GetLastOutcome().GetReason() != "delivered" })
 	})
 
@@ -150,7 +150,7 @@ func TestMentionReachesEveryBrowser(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	p.clock.advance(5 * time.Second)
+	p.clock.Advance(5 * time.Second)
 	p.shows(laptop, "ann mentioned you||1", "cid hat dich erwähnt|2 ungelesen|2", "silent|0")
 
 	// The laptop is cid's now: bob is not told there any more.
@@ -195,7 +195,7 @@ func TestPreferencesDecide(t *testing.T) {
 	p.prefer("dan", &pb.NotificationPreferences{Types: []*pb.TypePreference{{Type: post, Inbox: pb.Toggle_TOGGLE_OFF}}})
 	// Quiet until an hour from now.
 	minute := func(d time.Duration) int32 {
-		at := p.clock.now().UTC().Add(d)
+		at := p.clock.Now().UTC().Add(d)
 		return int32(60*at.Hour() + at.Minute())
 	}
 	p.prefer("eve", &pb.NotificationPreferences{
@@ -209,14 +209,14 @@ func TestPreferencesDecide(t *testing.T) {
 		p.publish(posted("ann", n+1))
 	}
 	p.publish(posted("ann", 6, "eve"))
-	await(t, "cid's inbox", func() bool { return p.unread("cid") == 6 })
+	testenv.Await(t, "cid's inbox", func() bool { return p.unread("cid") == 6 })
 	p.publish(posted("zoe", 7, "cid"))
 	p.shows(cid, "zoe mentioned you|7 unread|7")
-	await(t, "bob's inbox", func() bool { return p.unread("bob") == 6 })
+	testenv.Await(t, "bob's inbox", func() bool { return p.unread("bob") == 6 })
 	if got := p.got(bob); len(got) != 0 {
 		t.Errorf("bob was told within the window of a burst: %v", got)
 	}
-	p.clock.advance(40 * time.Second)
+	p.clock.Advance(40 * time.Second)
 	// Six posts are one push that says how many.
 	p.shows(bob, "ann posted 6 photos||6")
 	if got := p.inbox("dan"); len(got) != 0 {
@@ -225,8 +225,8 @@ func TestPreferencesDecide(t *testing.T) {
 	if got := p.got(eve); len(got) != 0 {
 		t.Errorf("eve was told in quiet hours: %v", got)
 	}
-	p.clock.advance(61 * time.Minute)
-	await(t, "eve to be told in the morning", func() bool { return len(p.got(eve)) == 2 })
+	p.clock.Advance(61 * time.Minute)
+	testenv.Await(t, "eve to be told in the morning", func() bool { return len(p.got(eve)) == 2 })
 	got := p.got(eve)
 	slices.Sort(got)
 	if diff := cmp.Diff([]string{"ann mentioned you|6 unread|6", "ann posted 5 photos|6 unread|6"}, got); diff != "" {
@@ -246,7 +246,7 @@ func TestWhatPeopleSetOutlivesRedis(t *testing.T) {
 	for n := range 4 {
 		p.publish(posted("ann", n+1, "bob"))
 	}
-	await(t, "the inbox", func() bool { return p.unread("bob") == 4 })
+	testenv.Await(t, "the inbox", func() bool { return p.unread("bob") == 4 })
 	ids := p.ids4("bob")
 	for _, what := range []*pb.MarkReadRequest{
 		{UserId: "bob", What: &pb.MarkReadRequest_UpToNotificationId{UpToNotificationId: ids[3]}},
@@ -267,11 +267,11 @@ func TestWhatPeopleSetOutlivesRedis(t *testing.T) {
 	again := newPushPipeline(t, "notify-again", brokers, realRedis(t), Config{}, p.deps.Senders)
 	again.becomes("bob", before...)
 	again.becomesCounts("bob", 2, 1)
-	await(t, "the device", func() bool {
+	testenv.Await(t, "the device", func() bool {
 		resp, err := again.service.ListDevices(t.Context(), &pb.ListDevicesRequest{UserId: "bob"})
 		return err == nil && len(resp.GetDevices()) == 1 && resp.GetDevices()[0].GetDeviceId() == device
 	})
-	await(t, "the preferences", func() bool {
+	testenv.Await(t, "the preferences", func() bool {
 		resp, err := again.service.GetNotificationPreferences(t.Context(), &pb.GetNotificationPreferencesRequest{UserId: "bob"})
 		return err == nil && resp.GetPreferences().GetLocale() == "es"
 	})
@@ -293,7 +293,7 @@ func (p *phones) ids4(user string) []string {
 func (p *pipeline) becomesCounts(user string, unread, unseen int32) {
 	p.t.Helper()
 	var resp *pb.GetUnreadCountResponse
-	await(p.t, fmt.Sprintf("%d unread and %d unseen of %s", unread, unseen, user), func() bool {
+	testenv.Await(p.t, fmt.Sprintf("%d unread and %d unseen of %s", unread, unseen, user), func() bool {
 		var err error
 		resp, err = p.service.GetUnreadCount(p.t.Context(), &pb.GetUnreadCountRequest{UserId: user})
 		return err == nil && resp.GetUnreadCount() == unread && resp.GetUnseenCount() == unseen
@@ -334,7 +334,7 @@ func TestGivenUpPushIsALetterAndCanBeReplayed(t *testing.T) {
 	device := p.register("bob")
 	// It becomes too late while the push is under way, so that its failure is the last.
 	p.service.Script(func(pushservice.Push) *pushservice.Reply {
-		p.clock.advance(time.Hour)
+		p.clock.Advance(time.Hour)
 		return &pushservice.Reply{Status: 503}
 	})
 	e := p.event(posted("ann", 1, "bob"))
@@ -357,7 +357,7 @@ func TestGivenUpPushIsALetterAndCanBeReplayed(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.send(event.RetryTopic(serviceName), l.Replay())
-	await(t, "the push", func() bool { return len(p.got(device)) > tried })
+	testenv.Await(t, "the push", func() bool { return len(p.got(device)) > tried })
 	if got := p.got(device); got[tried] != "ann mentioned you||1" {
 		t.Errorf("the replayed push is %q", got[tried])
 	}

@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/testenv"
 	"activityfeed/notify/device"
 	pb "activityfeed/proto/activityfeed/v1"
 )
@@ -133,7 +134,7 @@ func TestRestoreAgreesWithTheModel(t *testing.T) {
 			"unblock":  func(t *rapid.T) { who, whom := s.two(t); do(unblocked(who, whom)) },
 			"mute":     func(t *rapid.T) { who, whom := s.two(t); do(muted(who, whom)) },
 			"unmute":   func(t *rapid.T) { who, whom := s.two(t); do(unmuted(who, whom)) },
-			"wait":     func(*rapid.T) { h.clock.advance(3 * time.Second) },
+			"wait":     func(*rapid.T) { h.clock.Advance(3 * time.Second) },
 			"read": func(t *rapid.T) {
 				user := rapid.SampledFrom(people).Draw(t, "user")
 				if inbox := s.model.inboxes[user]; len(inbox) > 0 {
@@ -169,7 +170,7 @@ func TestRestoreAgreesWithTheModel(t *testing.T) {
 
 func TestRestoreBringsBackWhatRedisLost(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		h := &history{world: newWorld(t, client, Config{})}
 		h.tell(followed("r-bob", "r-ann", levelEvery))
 		h.tell(followed("r-cid", "r-ann", levelNo))
@@ -271,7 +272,7 @@ func TestRestoreTakesWhatComesMeanwhile(t *testing.T) {
 		if err := client.FlushAll(t.Context()).Err(); err != nil {
 			t.Fatal(err)
 		}
-		h.clock.advance(time.Minute)
+		h.clock.Advance(time.Minute)
 		h.restore(nil, func(at int) {
 			if at == step {
 				h.tell(unfollowed("cid", "ann"))

@@ -78,7 +78,7 @@ func newPushPipeline(
 	p.Notify, err = New(cfg, Deps{
 		Log: log, Redis: client, Subscriber: subscriber(), RetrySubscriber: subscriber(), AccountSubscriber: subscriber(), Publisher: publisher,
 		Facts: publisher, IDs: p.ids, Source: "test", Senders: senders,
-		Metrics: p.metrics, Now: p.clock.now,
+		Metrics: p.metrics, Now: p.clock.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func (p *pipeline) send(topic string, msg *message.Message) {
 func (p *pipeline) becomes(user string, want ...string) {
 	p.t.Helper()
 	var got []string
-	await(p.t, "inbox of "+user, func() bool { got = p.inbox(user); return slices.Equal(got, want) || p.t.Failed() })
+	testenv.Await(p.t, "inbox of "+user, func() bool { got = p.inbox(user); return slices.Equal(got, want) || p.t.Failed() })
 	if diff := cmp.Diff(want, got); diff != "" {
 		p.t.Errorf("inbox of %s (-want +got):\n%s", user, diff)
 	}
@@ -251,7 +251,7 @@ func TestTheWholeLogAgainChangesNothing(t *testing.T) {
 		if group == "first" {
 			p.publish(facts...)
 		}
-		await(t, "all events", func() bool {
+		testenv.Await(t, "all events", func() bool {
 			return p.counted("activityfeed_messages_handled_total{processed}") == float64(len(facts))
 		})
 		inboxes := make([][]string, 0, len(people))
@@ -277,7 +277,7 @@ func TestOutageHeals(t *testing.T) {
 	cfg := embedded.RedisConfig{Dir: t.TempDir(), Binary: "redis-server", Settings: map[string]string{"appendfsync": "always"}}
 	server := testenv.RedisServer(t, cfg)
 	addr := server.Addr()
-	p := newPipeline(t, testenv.Kafka(t), dial(t, addr), Config{MaxAttempts: 1, RetryMax: 10 * time.Millisecond})
+	p := newPipeline(t, testenv.Kafka(t), testenv.RedisClient(t, addr), Config{MaxAttempts: 1, RetryMax: 10 * time.Millisecond})
 	p.publish(posted("ann", 0, "bob"))
 	p.becomes("bob", "mention ann 0000")
 	if err := server.Close(); err != nil {
@@ -288,14 +288,14 @@ func TestOutageHeals(t *testing.T) {
 		p.publish(posted("ann", n+1, "bob"), posted("cid", n+11, "bob"))
 		want = append([]string{fmt.Sprintf("mention cid %04d", n+11), fmt.Sprintf("mention ann %04d", n+1)}, want...)
 	}
-	await(t, "deliveries to fail", func() bool { return p.counted("activityfeed_messages_failed_total{outage}") > 5 })
+	testenv.Await(t, "deliveries to fail", func() bool { return p.counted("activityfeed_messages_failed_total{outage}") > 5 })
 	_, port, err := net.SplitHostPort(addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fmt.Sscan(port, &cfg.Port)
 	testenv.RedisServer(t, cfg)
-	await(t, "Redis to answer", func() bool { return p.deps.Redis.Ping(t.Context()).Err() == nil })
+	testenv.Await(t, "Redis to answer", func() bool { return p.deps.Redis.Ping(t.Context()).Err() == nil })
 	p.becomes("bob", want...)
 	if got := p.counted("activityfeed_messages_poisoned_total"); got != 0 {
 		t.Errorf("%v events were poisoned", got)

@@ -15,6 +15,7 @@ import (
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
+	"activityfeed/internal/testenv"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -37,7 +38,7 @@ func (w *world) stored(user string, base event.ID) []int {
 // However rows come, an inbox is the newest of them, sorted, each once.
 func TestInboxIsTheNewestRowsInAnyOrder(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		for _, rows := range []int{10, 150} {
 			w := newWorld(t, client, Config{InboxRows: rows})
 			base := w.ids.Next()
@@ -75,7 +76,7 @@ func TestInboxIsTheNewestRowsInAnyOrder(t *testing.T) {
 // locale-bound comparison would misjudge.
 func TestInboxOrderIsExact(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, Config{Retention: 100 * 365 * day})
 		ids := []event.ID{
 			1_500_000_000_000_000_000, 1_500_000_000_000_000_001, 1_500_000_000_000_000_127, 1_500_000_000_000_000_128,
@@ -108,7 +109,7 @@ func TestInboxOrderIsExact(t *testing.T) {
 
 func TestLateRowNotesTheNewest(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, Config{})
 		base := w.ids.Next()
 		put := func(n event.ID, kind pb.NotificationType) row {
@@ -155,7 +156,7 @@ func TestLateRowNotesTheNewest(t *testing.T) {
 
 func TestMarks(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, Config{})
 		ids := make([]event.ID, 0, 7)
 		for n := range 5 {
@@ -211,12 +212,12 @@ func TestMarks(t *testing.T) {
 
 func TestRetention(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, Config{Retention: time.Hour})
 		w.happen(posted("ann", 1, "bob"))
-		w.clock.advance(50 * time.Minute)
+		w.clock.Advance(50 * time.Minute)
 		w.happen(posted("ann", 2, "bob"))
-		w.clock.advance(20 * time.Minute)
+		w.clock.Advance(20 * time.Minute)
 		if diff := cmp.Diff([]string{"mention ann 0002"}, w.inbox("bob")); diff != "" {
 			t.Errorf("inbox (-want +got):\n%s", diff)
 		}
@@ -233,7 +234,7 @@ func TestRetention(t *testing.T) {
 // What is remembered of ended edges and deleted posts does not grow for ever.
 func TestTombstonesAreForgotten(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, Config{Retention: time.Hour, TombstoneTTL: time.Hour})
 		ctx := t.Context()
 		end := func(prefix string, n int) {
@@ -244,7 +245,7 @@ func TestTombstonesAreForgotten(t *testing.T) {
 			}
 		}
 		end("old", 50)
-		w.clock.advance(3 * time.Hour)
+		w.clock.Advance(3 * time.Hour)
 		end("new", 100)
 		left := client.HGetAll(ctx, followers.endedKey("ann")).Val()
 		old := 0
@@ -266,7 +267,7 @@ func TestTombstonesAreForgotten(t *testing.T) {
 			}
 		}
 		remember(deletedBatch - 100)
-		w.clock.advance(100 * time.Hour)
+		w.clock.Advance(100 * time.Hour)
 		remember(100)
 		if got := client.SCard(ctx, deletedKey("ann")).Val(); got != 100 {
 			t.Errorf("remembered %d deleted posts, want the 100 new ones", got)
@@ -277,7 +278,7 @@ func TestTombstonesAreForgotten(t *testing.T) {
 // A Redis that lost its scripts, after a restart or a failover, learns them again.
 func TestScriptsAreLoadedAgain(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, Config{})
 		w.happen(posted("ann", 1, "bob"))
 		if err := client.ScriptFlush(t.Context()).Err(); err != nil {
@@ -293,7 +294,7 @@ func TestScriptsAreLoadedAgain(t *testing.T) {
 // Nothing is published where nobody watches.
 func TestPublishOnlyWhereWatched(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, Config{})
 		ps := client.Subscribe(t.Context(), watchedKey("bob"), watchedKey("cid"))
 		defer ps.Close()
@@ -345,7 +346,7 @@ func TestRedisCallsHaveDeadlines(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	w := newWorld(t, dial(t, l.Addr().String()), Config{RedisTimeout: 50 * time.Millisecond})
+	w := newWorld(t, testenv.RedisClient(t, l.Addr().String()), Config{RedisTimeout: 50 * time.Millisecond})
 	begin := time.Now()
 	for name, call := range map[string]func(context.Context) error{
 		"view": func(ctx context.Context) error { _, err := w.service.store.view(ctx, "ann"); return err },
@@ -373,7 +374,7 @@ func TestRedisCallsHaveDeadlines(t *testing.T) {
 // Marks out of the log hold for rows that come after them, as in a rebuild.
 func TestRestoredMarksHoldForLaterRows(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, Config{})
 		base := w.ids.Next()
 		version := w.ids.Next()

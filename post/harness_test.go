@@ -24,26 +24,6 @@ import (
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
-// clock is a clock that a test moves.
-type clock struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newClock() *clock { return &clock{now: time.Date(2026, 11, 22, 10, 20, 30, 456e6, time.UTC)} }
-
-func (c *clock) Now() time.Time {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *clock) advance(d time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.now = c.now.Add(d)
-}
-
 // publisher is where the nodes of a test publish; fault says what goes wrong with
 // one message: it gets the real publish, and returns what the node is told.
 type publisher struct {
@@ -64,7 +44,7 @@ func (p publisher) PublishContext(ctx context.Context, topic string, msgs ...*me
 // logOf is the log of a test and what the nodes on it share.
 type logOf struct {
 	brokers []string
-	clock   *clock
+	clock   *testenv.Clock
 	// fault is set before nodes start; see publisher.
 	fault func(ctx context.Context, publish func() error) error
 	cfg   post.Config
@@ -75,7 +55,7 @@ type logOf struct {
 
 func newLog(t *testing.T) *logOf {
 	t.Helper()
-	l := &logOf{brokers: testenv.Kafka(t), clock: newClock()}
+	l := &logOf{brokers: testenv.Kafka(t), clock: testenv.NewClock(time.Date(2026, 11, 22, 10, 20, 30, 456e6, time.UTC))}
 	admin, err := kafka.NewAdmin(l.brokers)
 	if err != nil {
 		t.Fatal(err)

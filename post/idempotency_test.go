@@ -44,15 +44,15 @@ func TestIdempotencyKey(t *testing.T) {
 			return n
 		}, keyed("k"), false, 1},
 		{"repeat just within the day", func(_ *testing.T, l *logOf, n *node, _ *pb.Photo) *node {
-			l.clock.advance(24*time.Hour - time.Millisecond)
+			l.clock.Advance(24*time.Hour - time.Millisecond)
 			return n
 		}, keyed("k"), false, 1},
 		{"repeat after a day", func(_ *testing.T, l *logOf, n *node, _ *pb.Photo) *node {
-			l.clock.advance(24 * time.Hour)
+			l.clock.Advance(24 * time.Hour)
 			return n
 		}, keyed("k"), false, 2},
 		{"repeat after a day on a new instance", func(t *testing.T, l *logOf, n *node, _ *pb.Photo) *node {
-			l.clock.advance(24 * time.Hour)
+			l.clock.Advance(24 * time.Hour)
 			n.stop()
 			return l.start(t)
 		}, keyed("k"), false, 2},
@@ -64,7 +64,7 @@ func TestIdempotencyKey(t *testing.T) {
 			return l.start(t)
 		}, keyed("k", otherCaption), true, 1},
 		{"another caption after a day", func(_ *testing.T, l *logOf, n *node, _ *pb.Photo) *node {
-			l.clock.advance(24 * time.Hour)
+			l.clock.Advance(24 * time.Hour)
 			return n
 		}, keyed("k", otherCaption), false, 2},
 		{"another key", nil, keyed("l"), false, 2},
@@ -77,9 +77,9 @@ func TestIdempotencyKey(t *testing.T) {
 			l := newLog(t)
 			n := l.start(t)
 			first := mustPost(t, n, keyed("k"))
-			l.clock.advance(time.Second)
+			l.clock.Advance(time.Second)
 			if tt.between != nil {
-				l.clock.advance(-time.Second)
+				l.clock.Advance(-time.Second)
 				n = tt.between(t, l, n, first)
 			}
 			resp, err := n.PostPhoto(t.Context(), tt.second)
@@ -176,7 +176,7 @@ func TestRetryAfterAPublishOfUnknownOutcome(t *testing.T) {
 			if status.Code(err) != codes.Unavailable {
 				t.Fatalf("first try: %v", err)
 			}
-			l.clock.advance(tt.between)
+			l.clock.Advance(tt.between)
 			resp, err := n.PostPhoto(t.Context(), tt.second)
 			switch {
 			case tt.invalid && !namesField(err, "idempotency_key"):

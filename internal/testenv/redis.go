@@ -5,9 +5,34 @@ import (
 	"testing"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/embedded"
 )
+
+// OnEveryRedis runs a test against the in-memory stand-in, a real Redis, and the
+// Redis Cluster of the process, which refuses commands across hash slots. The
+// package needs TestMain, see [Main].
+func OnEveryRedis(t *testing.T, test func(t *testing.T, client redis.UniversalClient)) {
+	t.Helper()
+	for name, open := range map[string]func(t testing.TB) redis.UniversalClient{
+		"miniredis": func(t testing.TB) redis.UniversalClient { return RedisClient(t, MiniRedis(t).Addr()) },
+		"redis":     func(t testing.TB) redis.UniversalClient { return RedisClient(t, Redis(t)) },
+		"cluster":   func(t testing.TB) redis.UniversalClient { return SharedRedisCluster(t) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, open(t))
+		})
+	}
+}
+
+// RedisClient returns a client of the Redis at an address, closed at the test's end.
+func RedisClient(t testing.TB, addr string) *redis.Client {
+	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
 
 // MiniRedis starts an in-memory Redis in this process: quick, with a clock that
 // the test moves, and without persistence or memory limits.

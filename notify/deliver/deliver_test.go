@@ -41,9 +41,9 @@ type bed struct {
 	client  redis.UniversalClient
 	devices *device.Store
 	ids     *event.IDs
+	clock   *testenv.Clock
 
 	mu      sync.Mutex
-	at      time.Time
 	inboxes map[string]deliver.Inbox
 	gone    []string
 	letters []deliver.Letter
@@ -51,19 +51,18 @@ type bed struct {
 
 func newBed(t *testing.T, cfg deliver.Config, senders push.Senders) *bed {
 	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: testenv.Redis(t), ContextTimeoutEnabled: true})
-	t.Cleanup(func() { client.Close() })
+	client := testenv.RedisClient(t, testenv.Redis(t))
 	b := &bed{
-		t: t, client: client, devices: device.New(client, 3*time.Second), at: time.Now().Truncate(time.Millisecond),
+		t: t, client: client, devices: device.New(client, 3*time.Second), clock: testenv.NewClock(time.Now().Truncate(time.Millisecond)),
 		inboxes: make(map[string]deliver.Inbox),
 	}
 	var err error
-	if b.ids, err = event.NewIDs(1, b.now); err != nil {
+	if b.ids, err = event.NewIDs(1, b.clock.Now); err != nil {
 		t.Fatal(err)
 	}
 	cfg.Poll = 5 * time.Millisecond
 	b.Deliverer, err = deliver.New(cfg, deliver.Deps{
-		Log: testenv.Logger(t), Redis: client, Devices: b.devices, Home: b, Senders: senders, Now: b.now,
+		Log: testenv.Logger(t), Redis: client, Devices: b.devices, Home: b, Senders: senders, Now: b.clock.Now,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -73,18 +72,6 @@ func newBed(t *testing.T, cfg deliver.Config, senders push.Senders) *bed {
 	go func() { defer close(ended); b.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-ended })
 	return b
-}
-
-func (b *bed) now() time.Time {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.at
-}
-
-func (b *bed) advance(d time.Duration) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.at = b.at.Add(d)
 }
 
 func (b *bed) Inboxes(_ context.Context, users []string) ([]deliver.Inbox, error) {
@@ -118,9 +105,9 @@ func (b *bed) Bury(_ context.Context, l deliver.Letter) error {
 func (b *bed) register(user string, p pb.PushProvider, token string) string {
 	b.t.Helper()
 	target := &pb.PushTarget{Provider: p, Token: token, Endpoint: "https://push.example/" + token}
-	id := device.ID(device.Target(target, b.now()))
+	id := device.ID(device.Target(target, b.clock.Now()))
 	err := b.devices.Register(b.t.Context(), &pb.DeviceRegistered{
-		UserId: user, DeviceId: id, Target: target, RegisterTime: timestamppb.New(b.now()),
+		UserId: user, DeviceId: id, Target: target, RegisterTime: timestamppb.New(b.clock.Now()),
 	}, b.ids.Next())
 	if err != nil {
 		b.t.Fatal(err)
@@ -154,20 +141,6 @@ func (b *bed) jobs(queue string) int {
 		n += int(b.client.ZCard(b.t.Context(), fmt.Sprintf("notify:jobs:{%s:%d}:due", queue, shard)).Val())
 	}
 	return n
-}
-
-func (b *bed) await(what string, done func() bool) {
-	b.t.Helper()
-	limit := time.After(20 * time.Second)
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			b.t.Fatalf("waited 20 s for %s", what)
-		}
-	}
 }
 
 // counter counts what a provider was sent.
@@ -229,10 +202,10 @@ func TestOutcomesAreActedOn(t *testing.T) {
 			})})
 			b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
 			b.mention("bob")
-			b.await("the attempt", func() bool { return sent.count() == 1 })
-			b.await("the end", func() bool { return b.jobs("tell") == 0 })
+			testenv.Await(t, "the attempt", func() bool { return sent.count() == 1 })
+			testenv.Await(t, "the end", func() bool { return b.jobs("tell") == 0 })
 			var got after
-			b.await("what it leads to", func() bool {
+			testenv.Await(t, "what it leads to", func() bool {
 				devices, err := b.devices.List(t.Context(), "bob")
 				if err != nil {
 					t.Fatal(err)
@@ -275,16 +248,16 @@ func TestHangingProviderDelaysNobody(t *testing.T) {
 	}
 	begin := time.Now()
 	b.mention(users...)
-	b.await("the other provider's pushes", func() bool { return fcm.count() == people })
+	testenv.Await(t, "the other provider's pushes", func() bool { return fcm.count() == people })
 	target := &pb.PushTarget{Provider: pb.PushProvider_PUSH_PROVIDER_WEB_PUSH, Endpoint: "https://fast.example/1"}
 	if err := b.devices.Register(t.Context(), &pb.DeviceRegistered{
-		UserId: "zoe", DeviceId: device.ID(device.Target(target, b.now())), Target: target, RegisterTime: timestamppb.New(b.now()),
+		UserId: "zoe", DeviceId: device.ID(device.Target(target, b.clock.Now())), Target: target, RegisterTime: timestamppb.New(b.clock.Now()),
 	}, b.ids.Next()); err != nil {
 		t.Fatal(err)
 	}
 	b.mention("zoe")
 	// Jobs that wait for a place come again by the clock of the test.
-	b.await("the other origin's push", func() bool { b.advance(20 * time.Millisecond); return fast.count() == 1 })
+	testenv.Await(t, "the other origin's push", func() bool { b.clock.Advance(20 * time.Millisecond); return fast.count() == 1 })
 	if took := time.Since(begin); took > 8*time.Second {
 		t.Errorf("the others took %s, nearly as long as the hanging one's timeout", took)
 	}
@@ -325,7 +298,7 @@ func TestFailingProviderDelaysNobodyAndLosesNothing(t *testing.T) {
 				b.register(users[i], pb.PushProvider_PUSH_PROVIDER_FCM, fmt.Sprint("token", i))
 			}
 			b.mention(users...)
-			b.await("the other provider's pushes and the first refusal", func() bool { return fcm.count() == people && refused.count() > 0 })
+			testenv.Await(t, "the other provider's pushes and the first refusal", func() bool { return fcm.count() == people && refused.count() > 0 })
 			devices, err := b.devices.List(t.Context(), users...)
 			for i, of := range devices {
 				if len(of) != 2 {
@@ -336,7 +309,7 @@ func TestFailingProviderDelaysNobodyAndLosesNothing(t *testing.T) {
 				t.Errorf("%d pushes, %d jobs of the provider that fails, %v; want 0, %d", apns.count(), b.jobs("apns"), err, people)
 			}
 			well.Store(true)
-			b.await("its pushes, later", func() bool { b.advance(time.Second); return apns.count() == people })
+			testenv.Await(t, "its pushes, later", func() bool { b.clock.Advance(time.Second); return apns.count() == people })
 			if fcm.count() != people || len(b.letters) != 0 {
 				t.Errorf("%d pushes of the other provider, letters %v; want %d, none", fcm.count(), b.letters, people)
 			}
@@ -367,16 +340,16 @@ func TestStaleDevices(t *testing.T) {
 			arrives := provider(sent.arrive)
 			b := newBed(t, deliver.Config{StaleAfter: tt.after}, push.Senders{push.FCM: arrives, push.APNs: arrives})
 			b.register("bob", tt.provider, "token")
-			b.advance(tt.age)
+			b.clock.Advance(tt.age)
 			ended := func() bool { return b.jobs("tell") == 0 && b.jobs("fcm") == 0 && b.jobs("apns") == 0 }
 			b.mention("bob")
-			b.await("the end", ended)
+			testenv.Await(t, "the end", ended)
 			if sent.count() != tt.want {
 				t.Errorf("%d pushes, want %d", sent.count(), tt.want)
 			}
 			b.register("bob", tt.provider, "token")
 			b.mention("bob")
-			b.await("the push to the new registration", func() bool { return sent.count() == tt.want+1 && ended() })
+			testenv.Await(t, "the push to the new registration", func() bool { return sent.count() == tt.want+1 && ended() })
 		})
 	}
 }
@@ -389,7 +362,7 @@ func TestNobodyIsToldTwiceOrOfWhatTheyRead(t *testing.T) {
 	b := newBed(t, deliver.Config{}, push.Senders{push.FCM: provider(sent.arrive)})
 	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
 	r := b.mention("bob")
-	b.await("the push", func() bool { return sent.count() == 1 && b.jobs("fcm") == 0 && b.jobs("tell") == 0 })
+	testenv.Await(t, "the push", func() bool { return sent.count() == 1 && b.jobs("fcm") == 0 && b.jobs("tell") == 0 })
 	// That the push was sent is forgotten; that bob was told is not.
 	if err := b.client.Del(t.Context(), b.client.Keys(t.Context(), "notify:sent:*").Val()...).Err(); err != nil {
 		t.Fatal(err)
@@ -397,12 +370,12 @@ func TestNobodyIsToldTwiceOrOfWhatTheyRead(t *testing.T) {
 	if err := b.Tell(t.Context(), r, []string{"bob"}); err != nil {
 		t.Fatal(err)
 	}
-	b.await("the end", func() bool { return b.jobs("tell") == 0 && b.jobs("fcm") == 0 })
+	testenv.Await(t, "the end", func() bool { return b.jobs("tell") == 0 && b.jobs("fcm") == 0 })
 	read := deliver.Row{ID: b.ids.Next(), Kind: mention, Actor: "ann", Post: b.ids.Next()} // in no inbox: read by now
 	if err := b.Tell(t.Context(), read, []string{"bob"}); err != nil {
 		t.Fatal(err)
 	}
-	b.await("the end", func() bool { return b.jobs("tell") == 0 && b.jobs("fcm") == 0 })
+	testenv.Await(t, "the end", func() bool { return b.jobs("tell") == 0 && b.jobs("fcm") == 0 })
 	if got := sent.count(); got != 1 {
 		t.Errorf("%d pushes were sent, want 1", got)
 	}
@@ -420,7 +393,7 @@ func TestPruneSparesANewerRegistration(t *testing.T) {
 	})})
 	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
 	b.mention("bob")
-	b.await("the push", func() bool { return sent.count() == 1 && b.jobs("fcm") == 0 })
+	testenv.Await(t, "the push", func() bool { return sent.count() == 1 && b.jobs("fcm") == 0 })
 	devices, err := b.devices.List(t.Context(), "bob")
 	if err != nil || len(devices[0]) != 1 || len(b.gone) != 0 {
 		t.Errorf("devices = %v, %v, gone %v, want the new registration", devices, err, b.gone)
@@ -438,14 +411,14 @@ func TestThreeStrikesSuspendADevice(t *testing.T) {
 	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
 	for n := range 4 {
 		b.mention("bob")
-		b.await("the end", func() bool { return b.jobs("tell") == 0 && b.jobs("fcm") == 0 })
+		testenv.Await(t, "the end", func() bool { return b.jobs("tell") == 0 && b.jobs("fcm") == 0 })
 		if want := min(n+1, 3); sent.count() != want {
 			t.Fatalf("after %d mentions %d pushes were sent, want %d", n+1, sent.count(), want)
 		}
 	}
 	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
 	b.mention("bob")
-	b.await("the push to the new registration", func() bool { return sent.count() == 4 })
+	testenv.Await(t, "the push to the new registration", func() bool { return sent.count() == 4 })
 }
 
 // Who had their hour's share waits for the next; what waits is still told then.
@@ -457,15 +430,15 @@ func TestHourlyLimit(t *testing.T) {
 	for range 3 {
 		b.mention("bob")
 	}
-	b.await("two pushes, and one that waits", func() bool { return sent.count() == 2 && b.jobs("fcm") == 0 && b.jobs("tell") == 1 })
-	b.advance(29 * time.Minute)
+	testenv.Await(t, "two pushes, and one that waits", func() bool { return sent.count() == 2 && b.jobs("fcm") == 0 && b.jobs("tell") == 1 })
+	b.clock.Advance(29 * time.Minute)
 	b.mention("cid") // a round of the queue, to give the waiting one its chance
-	b.await("the round", func() bool { return b.jobs("tell") == 1 })
+	testenv.Await(t, "the round", func() bool { return b.jobs("tell") == 1 })
 	if got := sent.count(); got != 2 {
 		t.Fatalf("%d pushes within half an hour, want 2", got)
 	}
-	b.advance(2 * time.Minute)
-	b.await("the third", func() bool { return sent.count() == 3 && b.jobs("tell") == 0 })
+	b.clock.Advance(2 * time.Minute)
+	testenv.Await(t, "the third", func() bool { return sent.count() == 3 && b.jobs("tell") == 0 })
 }
 
 // What is read while its push waits to be tried again is not pushed.
@@ -478,11 +451,11 @@ func TestReadWhileItsPushWaits(t *testing.T) {
 	})})
 	b.register("bob", pb.PushProvider_PUSH_PROVIDER_FCM, "token")
 	b.mention("bob")
-	b.await("the first attempt", func() bool { return sent.count() == 1 && b.jobs("tell") == 0 })
+	testenv.Await(t, "the first attempt", func() bool { return sent.count() == 1 && b.jobs("tell") == 0 })
 	b.mu.Lock()
 	b.inboxes["bob"] = deliver.Inbox{}
 	b.mu.Unlock()
-	b.await("the end", func() bool { b.advance(time.Minute); return b.jobs("fcm") == 0 })
+	testenv.Await(t, "the end", func() bool { b.clock.Advance(time.Minute); return b.jobs("fcm") == 0 })
 	if got := sent.count(); got != 1 {
 		t.Errorf("%d attempts, want 1: it was read", got)
 	}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"activityfeed/internal/event"
@@ -24,8 +23,7 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 func TestOneOwnerInAnyOrder(t *testing.T) {
 	t.Parallel()
 	for name, addr := range map[string]string{"miniredis": testenv.MiniRedis(t).Addr(), "redis": testenv.Redis(t)} {
-		client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
-		t.Cleanup(func() { client.Close() })
+		client := testenv.RedisClient(t, addr)
 		s := device.New(client, 3*time.Second)
 		base := event.FirstID(time.Now())
 		for i, order := range [][]int{{1, 2, 3}, {3, 2, 1}, {2, 3, 1}, {1, 3, 2}, {2, 1, 3, 1, 2}, {3, 1, 2}} {
@@ -58,8 +56,7 @@ func TestOneOwnerInAnyOrder(t *testing.T) {
 
 func TestRemoveComparesVersions(t *testing.T) {
 	t.Parallel()
-	client := redis.NewClient(&redis.Options{Addr: testenv.MiniRedis(t).Addr(), ContextTimeoutEnabled: true})
-	t.Cleanup(func() { client.Close() })
+	client := testenv.RedisClient(t, testenv.MiniRedis(t).Addr())
 	s := device.New(client, 3*time.Second)
 	target := &pb.PushTarget{Provider: pb.PushProvider_PUSH_PROVIDER_FCM, Token: "token"}
 	id := device.ID(device.Target(target, time.Time{}))
@@ -96,8 +93,7 @@ func TestRemoveComparesVersions(t *testing.T) {
 
 func TestStrikesInARow(t *testing.T) {
 	t.Parallel()
-	client := redis.NewClient(&redis.Options{Addr: testenv.MiniRedis(t).Addr(), ContextTimeoutEnabled: true})
-	t.Cleanup(func() { client.Close() })
+	client := testenv.RedisClient(t, testenv.MiniRedis(t).Addr())
 	s := device.New(client, 3*time.Second)
 	target := &pb.PushTarget{Provider: pb.PushProvider_PUSH_PROVIDER_FCM, Token: "token"}
 	id := device.ID(device.Target(target, time.Time{}))

@@ -32,12 +32,6 @@ func TestMain(m *testing.M) {
 	os.Exit(testenv.Main(m))
 }
 
-func dial(t testing.TB, addr string) redis.UniversalClient {
-	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
-	t.Cleanup(func() { client.Close() })
-	return client
-}
-
 func newQueue(t testing.TB, client redis.UniversalClient, cfg schedule.Config, now func() time.Time) *schedule.Queue {
 	t.Helper()
 	cfg.Name = "test"
@@ -47,25 +41,6 @@ func newQueue(t testing.TB, client redis.UniversalClient, cfg schedule.Config, n
 	}
 	return q
 }
-
-func onEveryRedis(t *testing.T, test func(t *testing.T, client redis.UniversalClient)) {
-	t.Helper()
-	for name, open := range map[string]func(t testing.TB) redis.UniversalClient{
-		"miniredis": func(t testing.TB) redis.UniversalClient { return dial(t, testenv.MiniRedis(t).Addr()) },
-		"redis":     func(t testing.TB) redis.UniversalClient { return dial(t, testenv.Redis(t)) },
-		"cluster":   func(t testing.TB) redis.UniversalClient { return testenv.SharedRedisCluster(t) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, open(t))
-		})
-	}
-}
-
-// clock is a clock that the test moves.
-type clock struct{ at time.Time }
-
-func (c *clock) now() time.Time { return c.at }
 
 func texts(items [][]byte) string {
 	var s []string
@@ -91,13 +66,12 @@ func claimed(t *testing.T, q *schedule.Queue) (lines []string, jobs []schedule.J
 
 func TestLifeOfAJob(t *testing.T) {
 	t.Parallel()
-	onEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
-		c := &clock{time.Now().Truncate(time.Second)}
-		start := c.at
-		q := newQueue(t, client, schedule.Config{Lease: 10 * time.Second}, c.now)
+	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
+		c := testenv.NewClock(time.Now().Truncate(time.Second))
+		q := newQueue(t, client, schedule.Config{Lease: 10 * time.Second}, c.Now)
 		add := func(id, item string, in time.Duration, join bool) {
 			t.Helper()
-			if err := q.Add(t.Context(), schedule.Entry{ID: id, Due: c.at.Add(in), Item: []byte(item), Join: join}); err != nil {
+			if err := q.Add(t.Context(), schedule.Entry{ID: id, Due: c.Now().Add(in), Item: []byte(item), Join: join}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -122,28 +96,28 @@ func TestLifeOfAJob(t *testing.T) {
 		add("a", "2", 0, true)  // joins, and leaves the time
 		add("a", "3", 0, false) // is left out
 		expect("a moment early")
-		c.at = start.Add(time.Second - time.Millisecond)
+		c.Advance(time.Second - time.Millisecond)
 		expect("still early")
-		c.at = start.Add(time.Second)
+		c.Advance(time.Millisecond)
 		first := expect("on time", "a[1 2]1")
 		expect("leased")
 		add("a", "4", 0, true)
-		c.at = c.at.Add(10 * time.Second)
+		c.Advance(10 * time.Second)
 		second := expect("the lease ran out", "a[1 2 4]2")
-		ok(q.Done(t.Context(), first[0], c.at)) // late: changes nothing
+		ok(q.Done(t.Context(), first[0], c.Now())) // late: changes nothing
 		add("a", "5", 0, true)
-		ok(q.Later(t.Context(), second[0], c.at.Add(time.Minute), []byte("kept")))
-		ok(q.Later(t.Context(), second[0], c.at, []byte("twice")))
+		ok(q.Later(t.Context(), second[0], c.Now().Add(time.Minute), []byte("kept")))
+		ok(q.Later(t.Context(), second[0], c.Now(), []byte("twice")))
 		expect("later")
-		c.at = c.at.Add(time.Minute)
+		c.Advance(time.Minute)
 		third := expect("after that", "a[kept 5]1")
 		add("a", "6", 0, true)
-		ok(q.Done(t.Context(), third[0], c.at.Add(time.Second)))
+		ok(q.Done(t.Context(), third[0], c.Now().Add(time.Second)))
 		expect("what joined is not due yet")
-		c.at = c.at.Add(time.Second)
+		c.Advance(time.Second)
 		last := expect("what joined", "a[6]1")
-		ok(q.Done(t.Context(), last[0], c.at))
-		c.at = c.at.Add(time.Hour)
+		ok(q.Done(t.Context(), last[0], c.Now()))
+		c.Advance(time.Hour)
 		expect("done")
 		if n, err := q.Len(t.Context()); n != 0 || err != nil {
 			t.Errorf("Len = %d, %v, want 0", n, err)
@@ -157,7 +131,7 @@ func TestLifeOfAJob(t *testing.T) {
 // none early, and nobody else has it while its lease lasts.
 func TestManyWorkers(t *testing.T) {
 	t.Parallel()
-	client := dial(t, testenv.Redis(t))
+	client := testenv.RedisClient(t, testenv.Redis(t))
 	const jobs, workers = 2000, 8
 	cfg := schedule.Config{Lease: 400 * time.Millisecond, Poll: 20 * time.Millisecond}
 	seed := uint64(time.Now().UnixNano())
@@ -230,7 +204,7 @@ func TestKilledWorkersAndRedisLoseNothing(t *testing.T) {
 	server := testenv.RedisServer(t, embedded.RedisConfig{Dir: dir, Settings: settings})
 	addr := server.Addr()
 	port, _ := strconv.Atoi(addr[strings.LastIndex(addr, ":")+1:])
-	client := dial(t, addr)
+	client := testenv.RedisClient(t, addr)
 	q := newQueue(t, client, schedule.Config{}, time.Now)
 	const jobs = 600
 	for i := range jobs {
@@ -256,7 +230,7 @@ func TestKilledWorkersAndRedisLoseNothing(t *testing.T) {
 	worker := start()
 	start()
 	for _, at := range []int{100, 250, 400} {
-		await(t, fmt.Sprintf("%d jobs", at), func() bool { return count() >= at })
+		testenv.Await(t, fmt.Sprintf("%d jobs", at), func() bool { return count() >= at })
 		_ = worker.Process.Kill()
 		_ = worker.Wait()
 		if at == 250 {
@@ -265,8 +239,8 @@ func TestKilledWorkersAndRedisLoseNothing(t *testing.T) {
 		}
 		worker = start()
 	}
-	await(t, "all jobs", func() bool { return count() == jobs })
-	await(t, "an empty queue", func() bool { n, err := q.Len(t.Context()); return err == nil && n == 0 })
+	testenv.Await(t, "all jobs", func() bool { return count() == jobs })
+	testenv.Await(t, "an empty queue", func() bool { n, err := q.Len(t.Context()); return err == nil && n == 0 })
 	repeats, _ := client.Get(t.Context(), "repeats").Int()
 	t.Logf("%d jobs done, %d of them repeated", jobs, repeats)
 }
@@ -295,18 +269,4 @@ func runWorker(addr string) {
 			}()
 		}
 	})
-}
-
-func await(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	limit := time.After(30 * time.Second)
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !done() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatalf("waited 30 s for %s", what)
-		}
-	}
 }

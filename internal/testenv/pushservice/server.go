@@ -179,6 +179,21 @@ func (s *server) Script(script func(Push) *Reply) {
 	s.script = script
 }
 
+// Answer is a script of replies in their order, the last one for ever; nil ones
+// accept.
+func (s *server) Answer(replies ...*Reply) {
+	var mu sync.Mutex
+	s.Script(func(Push) *Reply {
+		mu.Lock()
+		defer mu.Unlock()
+		reply := replies[0]
+		if len(replies) > 1 {
+			replies = replies[1:]
+		}
+		return reply
+	})
+}
+
 // Received returns the well-formed messages so far, those that were answered
 // otherwise than accepted too.
 func (s *server) Received() []Push {

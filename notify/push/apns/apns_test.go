@@ -3,8 +3,6 @@ package apns_test
 import (
 	"context"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -13,41 +11,29 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"activityfeed/internal/fault"
 	"activityfeed/internal/testenv"
 	"activityfeed/internal/testenv/pushservice"
 	"activityfeed/notify/push"
 	"activityfeed/notify/push/apns"
+	"activityfeed/notify/push/pushtest"
 )
 
 var _ push.Sender = (*apns.Sender)(nil)
 
-// clock is a clock that tests move. It begins on a full hour, so that tokens change
-// where the test has them change.
-type clock struct{ at atomic.Int64 }
-
-func newClock() *clock {
-	c := &clock{}
-	c.at.Store(time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC).UnixNano())
-	return c
-}
-
-func (c *clock) now() time.Time          { return time.Unix(0, c.at.Load()) }
-func (c *clock) advance(d time.Duration) { c.at.Add(int64(d)) }
-
 // bed is a sender and its push service.
 type bed struct {
 	service *pushservice.APNs
-	clock   *clock
+	clock   *testenv.Clock
 	cfg     apns.Config
 	sender  *apns.Sender
 }
 
 func newBed(t *testing.T, change func(*apns.Config)) *bed {
 	t.Helper()
-	b := &bed{clock: newClock()}
+	// Tokens change where the test has them change: the clock begins on a full hour.
+	b := &bed{clock: testenv.NewClock(time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC))}
 	var err error
-	if b.service, err = pushservice.StartAPNs(pushservice.Options{Now: b.clock.now}); err != nil {
+	if b.service, err = pushservice.StartAPNs(pushservice.Options{Now: b.clock.Now}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.service.Close)
@@ -56,11 +42,8 @@ func newBed(t *testing.T, change func(*apns.Config)) *bed {
 		t.Fatal(err)
 	}
 	b.cfg = apns.Config{
-		KeyFile: filepath.Join(t.TempDir(), "AuthKey.p8"), KeyID: pushservice.APNsKeyID, TeamID: pushservice.APNsTeam,
+		KeyFile: pushtest.File(t, "AuthKey.p8", key), KeyID: pushservice.APNsKeyID, TeamID: pushservice.APNsTeam,
 		Topic: "com.example.photos", URL: b.service.URL(), SandboxURL: "https://sandbox.invalid",
-	}
-	if err := os.WriteFile(b.cfg.KeyFile, key, 0o600); err != nil {
-		t.Fatal(err)
 	}
 	if change != nil {
 		change(&b.cfg)
@@ -72,7 +55,7 @@ func newBed(t *testing.T, change func(*apns.Config)) *bed {
 // another returns a sender with the same key, as another process has it.
 func (b *bed) another(t *testing.T) *apns.Sender {
 	t.Helper()
-	s, err := apns.New(b.cfg, apns.Deps{Log: testenv.Logger(t), Now: b.clock.now, RootCAs: b.service.RootCAs()})
+	s, err := apns.New(b.cfg, apns.Deps{Log: testenv.Logger(t), Now: b.clock.Now, RootCAs: b.service.RootCAs()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,10 +66,7 @@ func (b *bed) another(t *testing.T) *apns.Sender {
 var (
 	registered = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 	device     = push.Target{Provider: push.APNs, Token: strings.Repeat("0a", 32), Registered: registered}
-	message    = push.Message{
-		ID: "1:bob:phone", Title: "ann posted a photo", Body: "Sunset over the harbour", URL: "https://photos.example.com/p/1",
-		CollapseKey: "posts of ann", Data: map[string]string{"post_id": "1"}, Badge: 3,
-	}
+	message    = pushtest.Message()
 )
 
 // The table of the package comment, one row each.
@@ -183,18 +163,12 @@ func TestOutcomes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t, nil)
-			b.service.Script(func(pushservice.Push) *pushservice.Reply { return tt.reply })
+			b.service.Answer(tt.reply)
 			got := b.sender.Send(t.Context(), device, message)
 			if answered := got.Status != 0; answered != (got.ProviderID != "") {
 				t.Errorf("ProviderID = %q, want the apns-id of an answer", got.ProviderID)
 			}
-			got.ProviderID = ""
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("Send (-want +got):\n%s", diff)
-			}
-			if faults := b.service.Faults(); len(faults) > 0 {
-				t.Errorf("the service found: %v", faults)
-			}
+			pushtest.WantOutcome(t, b.service, tt.want, got)
 		})
 	}
 }
@@ -202,14 +176,7 @@ func TestOutcomes(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, func(c *apns.Config) { c.Timeout = 100 * time.Millisecond })
-	b.service.Script(func(pushservice.Push) *pushservice.Reply {
-		return &pushservice.Reply{Status: 200, Delay: time.Minute}
-	})
-	got := b.sender.Send(t.Context(), device, message)
-	want := push.Outcome{Action: push.Retry, Reason: push.Timeout, Scope: push.ScopeOrigin, Code: "timeout"}
-	if got != want {
-		t.Errorf("Send = %+v, want %+v", got, want)
-	}
+	pushtest.WantTimeout(t, b.service, b.sender, device, push.ScopeOrigin)
 }
 
 // Apple ends connections by GOAWAY as a matter of course; what was not taken goes on
@@ -240,11 +207,11 @@ func TestGoAway(t *testing.T) {
 func TestProviderTokensChangeInTime(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, nil)
-	b.clock.advance(29 * time.Minute) // the process starts at the end of a half-hour
+	b.clock.Advance(29 * time.Minute) // the process starts at the end of a half-hour
 	for range 300 {
-		b.clock.advance(time.Minute)
+		b.clock.Advance(time.Minute)
 		if got := b.sender.Send(t.Context(), device, message); got.Action != push.OK {
-			t.Fatalf("at %v Send = %+v (%v)", b.clock.now(), got, b.service.Faults())
+			t.Fatalf("at %v Send = %+v (%v)", b.clock.Now(), got, b.service.Faults())
 		}
 	}
 	if got := b.service.TokenChanges(); got < 8 || got > 11 {
@@ -259,10 +226,10 @@ func TestProcessesShareTheirToken(t *testing.T) {
 	b := newBed(t, nil)
 	senders := []*apns.Sender{b.sender, b.another(t), b.another(t)}
 	for range 120 {
-		b.clock.advance(time.Minute)
+		b.clock.Advance(time.Minute)
 		for i, s := range senders {
 			if got := s.Send(t.Context(), device, message); got.Action != push.OK {
-				t.Fatalf("process %d at %v: Send = %+v", i, b.clock.now(), got)
+				t.Fatalf("process %d at %v: Send = %+v", i, b.clock.Now(), got)
 			}
 		}
 	}
@@ -295,7 +262,7 @@ func TestRefusedProviderTokenIsRenewed(t *testing.T) {
 			if got := b.sender.Send(t.Context(), device, message); got.Action != push.OK {
 				t.Fatalf("Send = %+v", got)
 			}
-			b.clock.advance(25 * time.Minute)
+			b.clock.Advance(25 * time.Minute)
 			want := push.OK
 			if refuseAll {
 				want = push.Pause
@@ -315,7 +282,7 @@ func TestRefusedProviderTokenIsRenewed(t *testing.T) {
 func TestSuspectsUnderTheJudge(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, nil)
-	judge := push.NewJudge(b.sender, b.clock.now)
+	judge := push.NewJudge(b.sender, b.clock.Now)
 	good := strings.Repeat("0b", 32)
 	var goodPasses atomic.Bool
 	b.service.Script(func(p pushservice.Push) *pushservice.Reply {
@@ -325,7 +292,7 @@ func TestSuspectsUnderTheJudge(t *testing.T) {
 		return pushservice.APNsError(400, "BadDeviceToken")
 	})
 	send := func(token string) push.Outcome {
-		b.clock.advance(time.Second)
+		b.clock.Advance(time.Second)
 		return judge.Send(t.Context(), push.Target{Provider: push.APNs, Token: token}, message)
 	}
 	for i := range 10 {
@@ -376,7 +343,7 @@ func TestWhatTheDeviceGets(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t, nil)
-			tt.message.Expires = b.clock.now().Add(time.Hour)
+			tt.message.Expires = b.clock.Now().Add(time.Hour)
 			for range 2 { // a repeat is the same message
 				if got := b.sender.Send(t.Context(), tt.to, tt.message); got.Action != push.OK {
 					t.Fatalf("Send = %+v (%v)", got, b.service.Faults())
@@ -417,7 +384,7 @@ func TestLongMessagesAreShortened(t *testing.T) {
 func TestEnvironments(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, nil)
-	sandbox, err := pushservice.StartAPNs(pushservice.Options{Now: b.clock.now})
+	sandbox, err := pushservice.StartAPNs(pushservice.Options{Now: b.clock.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,13 +418,7 @@ func TestCheck(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			field := ""
-			if f := fault.Of(b.sender.Check(tt.target)); f != nil {
-				field = f.Field
-			}
-			if field != tt.field {
-				t.Errorf("Check named field %q, want %q", field, tt.field)
-			}
+			pushtest.WantCheck(t, b.sender, tt.target, tt.field)
 		})
 	}
 }

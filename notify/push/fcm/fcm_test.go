@@ -3,41 +3,30 @@ package fcm_test
 import (
 	"context"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
-	"activityfeed/internal/fault"
 	"activityfeed/internal/testenv"
 	"activityfeed/internal/testenv/pushservice"
 	"activityfeed/notify/push"
 	"activityfeed/notify/push/fcm"
+	"activityfeed/notify/push/pushtest"
 )
 
 var _ push.Sender = (*fcm.Sender)(nil)
-
-// clock is a clock that tests move.
-type clock struct{ ahead atomic.Int64 }
-
-func (c *clock) now() time.Time          { return time.Now().Add(time.Duration(c.ahead.Load())) }
-func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 // bed is a sender and its push service.
 type bed struct {
 	service *pushservice.FCM
 	sender  *fcm.Sender
-	clock   *clock
+	clock   *testenv.Clock
 }
 
 func newBed(t *testing.T, change func(*fcm.Config)) *bed {
 	t.Helper()
-	b := &bed{clock: &clock{}}
+	b := &bed{clock: testenv.NewClock(time.Now())}
 	var err error
 	if b.service, err = pushservice.StartFCM(pushservice.Options{}); err != nil {
 		t.Fatal(err)
@@ -47,14 +36,11 @@ func newBed(t *testing.T, change func(*fcm.Config)) *bed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := fcm.Config{Credentials: filepath.Join(t.TempDir(), "account.json"), BaseURL: b.service.URL()}
-	if err := os.WriteFile(cfg.Credentials, account, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	cfg := fcm.Config{Credentials: pushtest.File(t, "account.json", account), BaseURL: b.service.URL()}
 	if change != nil {
 		change(&cfg)
 	}
-	b.sender, err = fcm.New(cfg, fcm.Deps{Log: testenv.Logger(t), Now: b.clock.now, RootCAs: b.service.RootCAs()})
+	b.sender, err = fcm.New(cfg, fcm.Deps{Log: testenv.Logger(t), Now: b.clock.Now, RootCAs: b.service.RootCAs()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,10 +50,7 @@ func newBed(t *testing.T, change func(*fcm.Config)) *bed {
 
 var (
 	device  = push.Target{Provider: push.FCM, Token: "token-of-bob:APA91", Platform: "android"}
-	message = push.Message{
-		ID: "1:bob:phone", Title: "ann posted a photo", Body: "Sunset over the harbour", URL: "https://photos.example.com/p/1",
-		CollapseKey: "posts of ann", Data: map[string]string{"post_id": "1"}, Badge: 3,
-	}
+	message = pushtest.Message()
 )
 
 // quota is FCM's answer to too many messages, of whom the subject says.
@@ -95,7 +78,7 @@ func TestQuotaOfMessages(t *testing.T) {
 	if n := len(b.service.Received()); n != 1 {
 		t.Errorf("FCM got %d pushes, want 1", n)
 	}
-	b.clock.advance(time.Minute)
+	b.clock.Advance(time.Minute)
 	if got := b.sender.Send(t.Context(), device, message); got.Action != push.OK {
 		t.Errorf("a minute later: %+v, want it delivered", got)
 	}
@@ -184,20 +167,14 @@ func TestOutcomes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBed(t, nil)
-			b.service.Script(func(pushservice.Push) *pushservice.Reply { return tt.reply })
+			b.service.Answer(tt.reply)
 			to := device
 			to.Platform = tt.platform
 			got := b.sender.Send(t.Context(), to, message)
 			if tt.reply == nil && !strings.HasPrefix(got.ProviderID, "projects/test-project/messages/") {
 				t.Errorf("ProviderID = %q, want the message's name", got.ProviderID)
 			}
-			got.ProviderID = ""
-			if diff := cmp.Diff(tt.want, got); diff != "" {
-				t.Errorf("Send (-want +got):\n%s", diff)
-			}
-			if faults := b.service.Faults(); len(faults) > 0 {
-				t.Errorf("the service found: %v", faults)
-			}
+			pushtest.WantOutcome(t, b.service, tt.want, got)
 		})
 	}
 }
@@ -205,14 +182,7 @@ func TestOutcomes(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, func(c *fcm.Config) { c.Timeout = 200 * time.Millisecond })
-	b.service.Script(func(pushservice.Push) *pushservice.Reply {
-		return &pushservice.Reply{Status: 200, Delay: time.Minute}
-	})
-	got := b.sender.Send(t.Context(), device, message)
-	want := push.Outcome{Action: push.Retry, Reason: push.Timeout, Scope: push.ScopeProvider, Code: "timeout"}
-	if got != want {
-		t.Errorf("Send = %+v, want %+v", got, want)
-	}
+	pushtest.WantTimeout(t, b.service, b.sender, device, push.ScopeProvider)
 }
 
 // One access token serves all pushes of an hour, whoever asks at once.
@@ -234,7 +204,7 @@ func TestAccessTokensAreCached(t *testing.T) {
 	if got := b.service.Exchanges(); got != 1 {
 		t.Errorf("%d access tokens for 10 pushes at once, want 1", got)
 	}
-	b.clock.advance(56 * time.Minute)
+	b.clock.Advance(56 * time.Minute)
 	sendAll()
 	if got := b.service.Exchanges(); got != 2 {
 		t.Errorf("%d access tokens after 56 minutes, want 2: the first one ends soon", got)
@@ -251,7 +221,7 @@ func TestRefusedAccessTokens(t *testing.T) {
 			t.Fatalf("Send = %+v", got)
 		}
 		b.service.Revoke()
-		b.clock.advance(2 * time.Minute)
+		b.clock.Advance(2 * time.Minute)
 		if got := b.sender.Send(t.Context(), device, message); got.Action != push.OK {
 			t.Errorf("Send = %+v, want OK with a new access token", got)
 		}
@@ -262,9 +232,7 @@ func TestRefusedAccessTokens(t *testing.T) {
 	t.Run("refused again", func(t *testing.T) {
 		t.Parallel()
 		b := newBed(t, nil)
-		b.service.Script(func(pushservice.Push) *pushservice.Reply {
-			return pushservice.FCMError(401, "UNAUTHENTICATED", "")
-		})
+		b.service.Answer(pushservice.FCMError(401, "UNAUTHENTICATED", ""))
 		want := push.Outcome{Action: push.Pause, Reason: push.Unauthorized, Scope: push.ScopeProvider, RetryAfter: time.Minute, Status: 401}
 		for range 5 {
 			got := b.sender.Send(t.Context(), device, message)
@@ -273,7 +241,7 @@ func TestRefusedAccessTokens(t *testing.T) {
 				t.Errorf("Send = %+v, want %+v", got, want)
 			}
 		}
-		b.clock.advance(2 * time.Minute)
+		b.clock.Advance(2 * time.Minute)
 		got := b.sender.Send(t.Context(), device, message)
 		if got.Code = ""; got != want {
 			t.Errorf("Send with a new access token = %+v, want %+v", got, want)
@@ -321,7 +289,7 @@ func TestTokenServiceFails(t *testing.T) {
 			}
 			// It comes back, and is asked again.
 			b.service.TokenReply(nil)
-			b.clock.advance(10 * time.Second)
+			b.clock.Advance(10 * time.Second)
 			if got := b.sender.Send(t.Context(), device, message); got.Action != push.OK {
 				t.Errorf("afterwards Send = %+v, want OK", got)
 			}
@@ -364,7 +332,7 @@ func TestWhatTheDeviceGets(t *testing.T) {
 	send := func(t *testing.T, to push.Target, m push.Message) pushservice.FCMMessage {
 		t.Helper()
 		b := newBed(t, nil)
-		m.Expires = b.clock.now().Add(time.Hour)
+		m.Expires = b.clock.Now().Add(time.Hour)
 		if got := b.sender.Send(t.Context(), to, m); got.Action != push.OK {
 			t.Fatalf("Send = %+v (%v)", got, b.service.Faults())
 		}
@@ -436,13 +404,7 @@ func TestCheck(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			field := ""
-			if f := fault.Of(b.sender.Check(tt.target)); f != nil {
-				field = f.Field
-			}
-			if field != tt.field {
-				t.Errorf("Check named field %q, want %q", field, tt.field)
-			}
+			pushtest.WantCheck(t, b.sender, tt.target, tt.field)
 		})
 	}
 }
@@ -450,10 +412,7 @@ func TestCheck(t *testing.T) {
 func TestConfig(t *testing.T) {
 	t.Parallel()
 	for name, content := range map[string]string{"empty": "", "half": `{"type":"service_account"`, "a user's": `{"type":"authorized_user"}`} {
-		path := filepath.Join(t.TempDir(), "account.json")
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		path := pushtest.File(t, "account.json", []byte(content))
 		if _, err := fcm.New(fcm.Config{Credentials: path}, fcm.Deps{Log: testenv.Logger(t)}); err == nil {
 			t.Errorf("New took a service account that is %s", name)
 		}
