@@ -132,15 +132,7 @@ func TestATurnThatFailsIsMadeGood(t *testing.T) {
 			for _, late := range []bool{false, true} {
 				t.Run(fmt.Sprintf("%s/call %d fails/late %v", turn.name, call, late), func(t *testing.T) {
 					t.Parallel()
-					w := newMiniWorld(t)
-					here, there := w.process(t, hybridConfig()), w.process(t, hybridConfig())
-					here.apply(t, followed("bob", "ann"), followed("cat", "ann"))
-					here.apply(t, turn.first...)
-					here.wantHomes(t)
-					want := []string{here.post(t, "ann")}
-					w.clock.Advance(5 * time.Second)
-					here.apply(t, turn.then...)
-					here.wantHomes(t)
+					w, here, there, want := upTo(t, turn.first, turn.then)
 
 					e := w.event(posted("ann", w.ids.Next(), w.clock.Now()))
 					here.tap.arm(0, nil, call, late)
@@ -184,15 +176,7 @@ func TestATurnThatFailsIsMadeGood(t *testing.T) {
 						}
 					}},
 				} {
-					w := newMiniWorld(t)
-					here, there := w.process(t, hybridConfig()), w.process(t, hybridConfig())
-					here.apply(t, followed("bob", "ann"), followed("cat", "ann"))
-					here.apply(t, turn.first...)
-					here.wantHomes(t)
-					want := []string{here.post(t, "ann")}
-					w.clock.Advance(5 * time.Second)
-					here.apply(t, turn.then...)
-					here.wantHomes(t)
+					w, here, there, want := upTo(t, turn.first, turn.then)
 
 					happened := false
 					here.tap.arm(call, func() { happened = true; between.do(t, w, there) }, 0, false)
@@ -223,6 +207,22 @@ func TestATurnThatFailsIsMadeGood(t *testing.T) {
 			})
 		}
 	}
+}
+
+// upTo is the world in which ann is followed by bob and cat, and has posted once after
+// the first facts and not yet after the others; want is her posts.
+func upTo(t *testing.T, first, then []proto.Message) (w *world, here, there *process, want []string) {
+	t.Helper()
+	w = newMiniWorld(t)
+	here, there = w.process(t, hybridConfig()), w.process(t, hybridConfig())
+	here.apply(t, followed("bob", "ann"), followed("cat", "ann"))
+	here.apply(t, first...)
+	here.wantHomes(t)
+	want = []string{here.post(t, "ann")}
+	w.clock.Advance(5 * time.Second)
+	here.apply(t, then...)
+	here.wantHomes(t)
+	return w, here, there, want
 }
 
 // TestATurnThatHungEndsNothing lets a process hang before each call of a turn while

@@ -648,18 +648,7 @@ func checkProperty(t *testing.T, w *world) {
 func TestPropertyFeedsEqualTheModel(t *testing.T) {
 	t.Parallel()
 	printSeed(t)
-	t.Run("miniredis", func(t *testing.T) {
-		t.Parallel()
-		checkProperty(t, newMiniWorld(t))
-	})
-	t.Run("redis", func(t *testing.T) {
-		t.Parallel()
-		checkProperty(t, newWorld(t, single(testenv.Redis(t))))
-	})
-	t.Run("cluster", func(t *testing.T) {
-		t.Parallel()
-		checkProperty(t, newClusterWorld(t))
-	})
+	onEngines(t, checkProperty)
 }
 
 // printSeed chooses the seed of the worlds, unless -rapid.seed does, and tells it.

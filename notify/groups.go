@@ -30,15 +30,7 @@ func groupKey(r row) string {
 func (s *service) ListGroupedNotifications(
 	ctx context.Context, req *pb.ListGroupedNotificationsRequest,
 ) (*pb.ListGroupedNotificationsResponse, error) {
-	before, err := readPageToken(req.GetUserId(), req.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	size := min(int(req.GetPageSize()), maxPageSize)
-	if size <= 0 {
-		size = defaultPageSize
-	}
-	v, err := s.store.view(ctx, req.GetUserId())
+	v, before, size, err := s.pageOf(ctx, req)
 	if err != nil {
 		return nil, err
 	}

@@ -213,22 +213,26 @@ func (h *hub) show(ctx context.Context, users []string) error {
 // offer puts a view into the mailboxes of its watchers, over one that was not
 // taken. Only the reading goroutine does that, so it never blocks.
 func (h *hub) offer(user string, v view) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	t := h.topics[user]
-	if t == nil {
-		return
-	}
-	for w := range t.watchers {
+	h.watchersOf(user, func(w *watcher) {
 		select {
 		case <-w.views:
 		default:
 		}
 		w.views <- v
-	}
+	})
 }
 
 func (h *hub) fail(user string, err error) {
+	h.watchersOf(user, func(w *watcher) {
+		select {
+		case w.failed <- err:
+		default:
+		}
+	})
+}
+
+// watchersOf calls fn with those who watch an inbox; it must not block.
+func (h *hub) watchersOf(user string, fn func(*watcher)) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	t := h.topics[user]
@@ -236,10 +240,7 @@ func (h *hub) fail(user string, err error) {
 		return
 	}
 	for w := range t.watchers {
-		select {
-		case w.failed <- err:
-		default:
-		}
+		fn(w)
 	}
 }
 

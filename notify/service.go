@@ -38,15 +38,7 @@ type service struct {
 
 // ListNotifications implements pb.NotificationServiceServer.
 func (s *service) ListNotifications(ctx context.Context, req *pb.ListNotificationsRequest) (*pb.ListNotificationsResponse, error) {
-	before, err := readPageToken(req.GetUserId(), req.GetPageToken())
-	if err != nil {
-		return nil, err
-	}
-	size := min(int(req.GetPageSize()), maxPageSize)
-	if size <= 0 {
-		size = defaultPageSize
-	}
-	v, err := s.store.view(ctx, req.GetUserId())
+	v, before, size, err := s.pageOf(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +55,26 @@ func (s *service) ListNotifications(ctx context.Context, req *pb.ListNotificatio
 		before = e.id
 	}
 	return resp, nil
+}
+
+// pageRequest asks for a page of a user's inbox.
+type pageRequest interface {
+	GetUserId() string
+	GetPageToken() string
+	GetPageSize() int32
+}
+
+// pageOf returns the inbox of which a page is asked, the id after which that begins
+// and how much it holds at most.
+func (s *service) pageOf(ctx context.Context, req pageRequest) (v view, before event.ID, size int, err error) {
+	if before, err = readPageToken(req.GetUserId(), req.GetPageToken()); err != nil {
+		return view{}, 0, 0, err
+	}
+	if size = min(int(req.GetPageSize()), maxPageSize); size <= 0 {
+		size = defaultPageSize
+	}
+	v, err = s.store.view(ctx, req.GetUserId())
+	return v, before, size, err
 }
 
 // GetUnreadCount implements pb.NotificationServiceServer.

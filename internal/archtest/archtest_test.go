@@ -55,7 +55,7 @@ var allowed = map[string][]string{
 	},
 	"notify/push":                  {"internal/fault"},
 	"notify/push/internal/jws":     {},
-	"notify/push/internal/wire":    {"notify/push"},
+	"notify/push/internal/wire":    {"internal/fault", "notify/push"},
 	"notify/push/pushtest":         {"internal/fault", "internal/testenv/pushservice", "notify/push"},
 	"notify/push/webpush":          sender(),
 	"notify/push/fcm":              sender(),

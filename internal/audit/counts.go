@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"activityfeed/internal/load/longrun"
 )
 
 // counts compares how many events of each type the log and the table have.
@@ -43,7 +45,7 @@ func (a *auditor) stored(ctx context.Context) (map[string]int64, error) {
 			return map[string]int64{}, nil // asked, and there is nothing
 		case err == nil:
 			return stored, nil
-		case time.Since(begun) >= a.cfg.Patience || !pause(ctx, pollInterval):
+		case time.Since(begun) >= a.cfg.Patience || longrun.Sleep(ctx, pollInterval) != nil:
 			return nil, fmt.Errorf("count stored events: %w", err)
 		}
 	}

@@ -107,7 +107,7 @@ func (a *auditor) caughtUp(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if !pause(ctx, pollInterval) {
+		if longrun.Sleep(ctx, pollInterval) != nil {
 			// Who ended the wait says why; the last failure is news only if it is another.
 			if errors.Is(err, ctx.Err()) {
 				err = nil
@@ -146,8 +146,8 @@ func (a *auditor) settle(ctx context.Context, group string) error {
 				a.deps.Log.Info("audit waits for consumers", "group", group, "topic", event.Topic, "lag", lag)
 			}
 		}
-		if !pause(ctx, pollInterval) {
-			return context.Cause(ctx)
+		if err := longrun.Sleep(ctx, pollInterval); err != nil {
+			return err
 		}
 	}
 }
@@ -156,16 +156,4 @@ func (a *auditor) lag(ctx context.Context, group string) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.CallTimeout)
 	defer cancel()
 	return a.deps.Lag.Lag(ctx, group, event.Topic)
-}
-
-// pause waits for d; false means that ctx has ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

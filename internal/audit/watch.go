@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"activityfeed/internal/load/longrun"
 )
 
 // Metrics show the last audit to Prometheus.
@@ -72,8 +74,8 @@ func Watch(ctx context.Context, cfg Config, deps Deps, every time.Duration, metr
 				metrics.set(a.report, time.Now())
 				a.tell()
 			}
-			if !pause(ctx, every) {
-				return nil
+			if longrun.Sleep(ctx, every) != nil {
+				return nil //nolint:nilerr // as above
 			}
 			a.cfg.Seed++
 		}

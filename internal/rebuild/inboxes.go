@@ -3,18 +3,15 @@ package rebuild
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"slices"
-	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
-	"activityfeed/internal/load/longrun"
 )
 
 // Inboxes is what a service keeps of the log that depends on what held at the time of
@@ -45,13 +42,8 @@ type InboxDeps struct {
 // accounts once and the log twice. Progress goes to out.
 func RunInboxes(ctx context.Context, cfg Config, deps InboxDeps, out io.Writer) (Result, error) {
 	r := &inboxRun{cfg: cfg, deps: deps, out: out}
-	start := time.Now()
-	err := r.all(ctx)
-	r.result.Elapsed = time.Since(start)
-	if err != nil {
-		return r.result, fmt.Errorf("rebuild the inboxes: %w", err)
-	}
-	return r.result, nil
+	err := r.result.timed("rebuild the inboxes", func() error { return r.all(ctx) })
+	return r.result, err
 }
 
 type inboxRun struct {
@@ -90,7 +82,7 @@ func (r *inboxRun) read(
 	if err != nil {
 		return err
 	}
-	bar := longrun.StartBar(r.out, longrun.BarConfig{Title: title, Total: log.records, Terminal: r.cfg.Terminal, Interval: r.cfg.ProgressInterval})
+	bar := r.cfg.bar(r.out, title, log.records, nil)
 	defer bar.Stop()
 	for _, partition := range slices.Sorted(maps.Keys(log.ends)) {
 		end := log.ends[partition]

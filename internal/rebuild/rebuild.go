@@ -30,6 +30,13 @@ type Config struct {
 	ProgressInterval time.Duration `help:"Time between progress lines when the output is no terminal." default:"5s"`
 }
 
+// bar starts a progress bar; note may be nil.
+func (c Config) bar(out io.Writer, title string, total int64, note func() string) *longrun.Bar {
+	return longrun.StartBar(out, longrun.BarConfig{
+		Title: title, Total: total, Terminal: c.Terminal, Interval: c.ProgressInterval, Note: note,
+	})
+}
+
 // Projection is what a service keeps of the log, being made anew; see feed.Restore.
 type Projection interface {
 	// Fold remembers a fact of the partition that is read first.
@@ -82,16 +89,22 @@ type Result struct {
 	Elapsed      time.Duration
 }
 
+// timed does the work and notes how long it took; its error gains what was done.
+func (r *Result) timed(what string, work func() error) error {
+	start := time.Now()
+	err := work()
+	r.Elapsed = time.Since(start)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
 // Run makes the projection anew and returns when it is. Progress goes to out.
 func Run(ctx context.Context, cfg Config, deps Deps, out io.Writer) (Result, error) {
 	r := &run{cfg: cfg, deps: deps, out: out}
-	start := time.Now()
-	err := r.all(ctx)
-	r.result.Elapsed = time.Since(start)
-	if err != nil {
-		return r.result, fmt.Errorf("rebuild: %w", err)
-	}
-	return r.result, nil
+	err := r.result.timed("rebuild", func() error { return r.all(ctx) })
+	return r.result, err
 }
 
 type run struct {
@@ -120,9 +133,7 @@ func (r *run) all(ctx context.Context) error {
 	partitions := slices.AppendSeq(slices.Collect(maps.Keys(stored)), maps.Keys(log.ends))
 	slices.Sort(partitions)
 	partitions = slices.Compact(partitions)
-	bar := longrun.StartBar(r.out, longrun.BarConfig{
-		Title: "rebuild", Total: total, Terminal: r.cfg.Terminal, Interval: r.cfg.ProgressInterval, Note: r.steps.note,
-	})
+	bar := r.cfg.bar(r.out, "rebuild", total, r.steps.note)
 	defer bar.Stop()
 	for i, partition := range partitions {
 		name := fmt.Sprintf("partition %d of %d", i+1, len(partitions))
@@ -133,9 +144,7 @@ func (r *run) all(ctx context.Context) error {
 	bar.Stop()
 
 	p := r.deps.Projection
-	feeds := longrun.StartBar(r.out, longrun.BarConfig{
-		Title: "feeds", Total: int64(p.Users()), Terminal: r.cfg.Terminal, Interval: r.cfg.ProgressInterval,
-	})
+	feeds := r.cfg.bar(r.out, "feeds", int64(p.Users()), nil)
 	defer feeds.Stop()
 	return p.Finish(ctx, func() { feeds.Add(1) })
 }

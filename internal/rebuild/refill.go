@@ -94,13 +94,8 @@ type RefillResult struct {
 // NotInLog is Refuse.
 func Refill(ctx context.Context, cfg Config, deps RefillDeps, out io.Writer) (RefillResult, error) {
 	r := &refill{cfg: cfg, deps: deps, out: out}
-	start := time.Now()
-	err := r.all(ctx)
-	r.result.Elapsed = time.Since(start)
-	if err != nil {
-		return r.result, fmt.Errorf("rebuild %s: %w", deps.Name, err)
-	}
-	return r.result, nil
+	err := r.result.timed("rebuild "+deps.Name, func() error { return r.all(ctx) })
+	return r.result, err
 }
 
 type refill struct {
@@ -163,9 +158,7 @@ func (r *refill) fill(ctx context.Context) error {
 		return err
 	}
 	r.at = log.starts
-	r.bar = longrun.StartBar(r.out, longrun.BarConfig{
-		Title: r.deps.Name, Total: log.records, Terminal: r.cfg.Terminal, Interval: r.cfg.ProgressInterval, Note: r.steps.note,
-	})
+	r.bar = r.cfg.bar(r.out, r.deps.Name, log.records, r.steps.note)
 	defer r.bar.Stop()
 	return r.add(ctx, log.ends)
 }

@@ -60,7 +60,7 @@ func (p Patience) Do(ctx context.Context, call func(ctx context.Context) error) 
 			p.Retried(err)
 		}
 		// Full jitter: callers that failed together do not come back together.
-		if err := sleep(ctx, rand.N(pause)); err != nil {
+		if err := Sleep(ctx, rand.N(pause)); err != nil {
 			return err
 		}
 	}
@@ -81,7 +81,8 @@ func passing(err error) bool {
 	}
 }
 
-func sleep(ctx context.Context, d time.Duration) error {
+// Sleep waits for d; it returns why the context ended where that comes first.
+func Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

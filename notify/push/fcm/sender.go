@@ -91,12 +91,9 @@ func (s *Sender) Check(to push.Target) error {
 // Send implements [push.Sender]. A refused access token and a refused size are
 // tried again within the attempt, once each.
 func (s *Sender) Send(ctx context.Context, to push.Target, m push.Message) push.Outcome {
-	ttl, expired := m.TTL(s.now())
-	if expired {
-		return push.Outcome{Action: push.Drop, Reason: push.Expired}
-	}
-	if err := s.Check(to); err != nil {
-		return push.Outcome{Action: push.Drop, Reason: push.InvalidTarget, Strike: true, Code: fault.Of(err).Field}
+	ttl, out, ok := wire.Admit(s, to, m, s.now())
+	if !ok {
+		return out
 	}
 	if wait := s.wait(); wait > 0 {
 		return push.Outcome{Action: push.Retry, Reason: push.RateLimited, Scope: push.ScopeProvider, RetryAfter: wait}

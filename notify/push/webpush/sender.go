@@ -115,12 +115,9 @@ func (s *Sender) Check(to push.Target) error {
 // Send implements [push.Sender]. A refused token and a refused size are tried again
 // within the attempt, once each.
 func (s *Sender) Send(ctx context.Context, to push.Target, m push.Message) push.Outcome {
-	ttl, expired := m.TTL(s.now())
-	if expired {
-		return push.Outcome{Action: push.Drop, Reason: push.Expired}
-	}
-	if err := s.Check(to); err != nil {
-		return push.Outcome{Action: push.Drop, Reason: push.InvalidTarget, Strike: true, Code: fault.Of(err).Field}
+	ttl, out, ok := wire.Admit(s, to, m, s.now())
+	if !ok {
+		return out
 	}
 	origin := to.Origin()
 	if m.Silent && origin == appleOrigin {

@@ -1,5 +1,5 @@
-// Package wire is what the senders share of HTTP: bounded answers, Retry-After and
-// the meaning of a connection that failed.
+// Package wire is what the senders share: what is not sent at all and, of HTTP, bounded
+// answers, Retry-After and the meaning of a connection that failed.
 package wire
 
 import (
@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"time"
 
+	"activityfeed/internal/fault"
 	"activityfeed/notify/push"
 )
 
@@ -91,6 +92,20 @@ func NewClient(dialer *net.Dialer, tlsConfig *tls.Config, strict bool) *http.Cli
 			},
 		},
 	}
+}
+
+// Admit says whether an attempt is worth a request: the target must be one of the
+// sender's, and the message not too late. It returns how long the provider shall keep
+// the message, or, where ok is false, what came of the attempt.
+func Admit(s push.Sender, to push.Target, m push.Message, now time.Time) (ttl time.Duration, out push.Outcome, ok bool) {
+	ttl, expired := m.TTL(now)
+	if expired {
+		return 0, push.Outcome{Action: push.Drop, Reason: push.Expired}, false
+	}
+	if err := s.Check(to); err != nil {
+		return 0, push.Outcome{Action: push.Drop, Reason: push.InvalidTarget, Strike: true, Code: fault.Of(err).Field}, false
+	}
+	return ttl, push.Outcome{}, true
 }
 
 // Failure says what a request without an answer means. The error's text, which names the endpoint, goes no
