@@ -6,6 +6,7 @@ package bench
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -26,6 +27,21 @@ type Result struct {
 // String returns the last line of a benchmark, for people and scripts.
 func (r Result) String() string {
 	return fmt.Sprintf("bench %s ratio=%.2f target=%g", r.Name, r.Ratio, r.Target)
+}
+
+func median(values []float64) float64 {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[len(sorted)/2]
+}
+
+// medianRatio is the median of the rounds' ratios, which says more than the ratio of
+// the medians where a machine changes its speed from one round to the next.
+func medianRatio(ours, theirs []float64) float64 {
+	ratios := make([]float64, len(ours))
+	for i := range ours {
+		ratios[i] = ours[i] / theirs[i]
+	}
+	return median(ratios)
 }
 
 // row is one thing that was measured.

@@ -96,7 +96,7 @@ func Push(ctx context.Context, w io.Writer, cfg PushConfig, log *slog.Logger) (R
 			{"activityfeed", median(ours), "message to JSON, checks, VAPID, outcome"},
 			{"bare HTTP/2 client", median(bare), "a ready text, the same encryption"},
 		})
-	return Result{Name: "push", Ratio: median(ours) / median(bare), Target: PushTarget}, nil
+	return Result{Name: "push", Ratio: medianRatio(ours, bare), Target: PushTarget}, nil
 }
 
 func pushTargets(service *pushservice.WebPush) ([]push.Target, error) {

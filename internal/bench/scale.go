@@ -120,7 +120,7 @@ func Scale(ctx context.Context, w io.Writer, cfg ScaleConfig, log *slog.Logger) 
 	writeTable(w, fmt.Sprintf("fan-out to about %d followers a post, feeds of %d, medians of %d rounds", cfg.Audience, cfg.Entries, cfg.Rounds),
 		"deliveries/s", rows)
 	if missing == nil {
-		fmt.Fprintf(w, "a bare LPUSHX costs %.2f times as much in the large population\n", median(sides[1].bare)/median(sides[0].bare))
+		fmt.Fprintf(w, "a bare LPUSHX costs %.2f times as much in the large population\n", medianRatio(sides[1].bare, sides[0].bare))
 	}
-	return Result{Name: "scale", Ratio: median(sides[1].micros) / median(sides[0].micros), Target: ScaleTarget}, nil
+	return Result{Name: "scale", Ratio: medianRatio(sides[1].micros, sides[0].micros), Target: ScaleTarget}, nil
 }

@@ -79,7 +79,7 @@ func Subscriber(ctx context.Context, w io.Writer, brokers []string, log *slog.Lo
 			{"activityfeed", median(ours), "1,024 in flight, one at a time per key"},
 			{"watermill-kafka v3", median(theirs), "one at a time per partition"},
 		})
-	return Result{Name: "subscriber", Ratio: median(ours) / median(theirs), Target: SubscriberTarget}, nil
+	return Result{Name: "subscriber", Ratio: medianRatio(ours, theirs), Target: SubscriberTarget}, nil
 }
 
 func fillTopic(ctx context.Context, brokers []string, log *slog.Logger) error {

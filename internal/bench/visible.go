@@ -64,8 +64,8 @@ func (c VisibleConfig) withDefaults() VisibleConfig {
 // producer until it stands in the feed of one of its followers, at half the load
 // that the fan-out can bear; beside it, in turns, the time to a consumer that does
 // nothing, of the same messages at the same rate. What the fan-out can bear is found
-// out anew in each round, and the ratio is the median of those of the rounds: what
-// the machine is busy with besides moves all three. It writes a table to w.
+// out anew in each round: what the machine is busy with besides moves all three. It
+// writes a table to w.
 func Visible(ctx context.Context, w io.Writer, cfg VisibleConfig, log *slog.Logger) (Result, error) {
 	cfg = cfg.withDefaults()
 	client := newRedis(cfg.RedisAddr)
@@ -88,11 +88,7 @@ func Visible(ctx context.Context, w io.Writer, cfg VisibleConfig, log *slog.Logg
 		t.AppendRow([]any{r.what, r.took.median(50).Round(10 * time.Microsecond), r.took.median(99).Round(10 * time.Microsecond)})
 	}
 	t.Render()
-	ratios := v.ours.percentiles(99)
-	for i, broker := range v.broker.percentiles(99) {
-		ratios[i] /= broker
-	}
-	return Result{Name: "visible", Ratio: median(ratios), Target: VisibleTarget}, nil
+	return Result{Name: "visible", Ratio: medianRatio(v.ours.percentiles(99), v.broker.percentiles(99)), Target: VisibleTarget}, nil
 }
 
 // visible is a measurement under way.

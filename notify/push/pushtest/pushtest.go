@@ -53,7 +53,7 @@ func WantTimeout(t *testing.T, service Service, sender push.Sender, to push.Targ
 }
 
 // WantCheck has a sender check a target and compares the field that it finds fault
-// with; none for a good one.
+// with; none for a good one. What is at fault is not sent to either.
 func WantCheck(t *testing.T, sender push.Sender, to push.Target, field string) {
 	t.Helper()
 	err := sender.Check(to)
@@ -63,6 +63,13 @@ func WantCheck(t *testing.T, sender push.Sender, to push.Target, field string) {
 	}
 	if got != field || (err == nil) != (field == "") {
 		t.Errorf("Check = %v (field %q), want field %q", err, got, field)
+	}
+	if field == "" {
+		return
+	}
+	refused := push.Outcome{Action: push.Drop, Reason: push.InvalidTarget, Strike: true, Code: field}
+	if got := sender.Send(t.Context(), to, Message()); got != refused {
+		t.Errorf("Send = %+v, want %+v", got, refused)
 	}
 }
 
