@@ -48,9 +48,9 @@ type Config struct {
 
 	// DialTimeout bounds connecting, and waiting for a free connection. Zero: 5s.
 	DialTimeout time.Duration `default:"5s" help:"How long to wait for a connection to ClickHouse."`
-	// Gather is the shortest time between two inserts of small batches into a table;
-	// those that come meanwhile share one. Zero: 1s. Negative: each has its own.
-	Gather time.Duration `default:"1s" help:"Shortest time between two inserts of small batches, which share one; negative means that each has its own."`
+	// Gather is the span of the clock in which small batches share one insert into a
+	// table. Zero: 1s. Negative: each has its own.
+	Gather time.Duration `default:"1s" help:"Span of the clock in which small batches share one insert; negative means that each has its own."`
 	// InsertTimeout bounds one insert. Keep it below the subscriber's drain, so
 	// that a stop does not cut inserts off. Zero: 8s.
 	InsertTimeout time.Duration `default:"8s" help:"How long one insert may take."`

@@ -13,11 +13,12 @@ const smallInsert = 5000
 
 // gatherer makes one insert of small ones that come together: at rest each
 // partition of the log has a few events a second, and a table should not get a part
-// for each. Whoever comes first waits until the last shared insert is long enough ago,
-// and inserts for all that came meanwhile. What comes behind a waiting batch of its own
-// partition waits for that insert and then for the next; so the batches of all
-// partitions should come at the same moment (kafka.BatchConfig.InStep), a little
-// after which they are inserted.
+// for each. Whoever comes first waits a little, or for the next second of the clock if
+// this one had its insert, and inserts for all that came meanwhile. What comes behind a
+// waiting batch of its own partition waits for that insert and then for the next; so the
+// batches of all partitions should come at the same moment (kafka.BatchConfig.InStep).
+// Were seconds counted from the insert before, then one that was late would make all
+// later ones as late.
 //
 // What is inserted together has a token of its own. After a crash in between, the
 // same batches may come in other company, and ClickHouse does not know the repeat
@@ -26,13 +27,13 @@ const smallInsert = 5000
 type gatherer struct {
 	inserter
 
-	// wait is the shortest time between two inserts of small batches; nothing is
-	// gathered if it is not positive.
+	// wait is the span of the clock, a second by default, in which there is one insert of
+	// small batches; nothing is gathered if it is not positive.
 	wait time.Duration
 
 	mu   sync.Mutex
 	next *company
-	last time.Time // of the last insert's beginning
+	last time.Time // when the last insert began
 }
 
 // companions is which part of wait the first one waits at least: others come at the
@@ -99,7 +100,11 @@ func (g *gatherer) join(m *member) (c *company, first bool) {
 func (g *gatherer) pause(now time.Time) time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return max(g.wait-now.Sub(g.last), g.wait/companions)
+	begin := now.Add(g.wait / companions)
+	if free := g.last.Truncate(g.wait).Add(g.wait); begin.Before(free) {
+		begin = free.Add(g.wait / companions)
+	}
+	return begin.Sub(now)
 }
 
 // close lets nobody else in.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/ClickHouse/clickhouse-go/v2"
@@ -39,6 +40,39 @@ func TestSmallInsertsShareAPart(t *testing.T) {
 		t.Errorf("%d rows, want 200", got)
 	}
 }
+
+// An insert that was late does not make those after it late.
+func TestALateInsertDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const little = time.Second / companions
+		start := time.Now() // a full second
+		g := &gatherer{inserter: accepting{}, wait: time.Second}
+		for _, tt := range []struct {
+			name          string
+			come, inserts time.Duration // after start
+		}{
+			{"at the full second", 0, little},
+			{"late", 1700 * time.Millisecond, 1700*time.Millisecond + little},
+			{"at the next full second", 2 * time.Second, 2*time.Second + little},
+			{"again in a second that had its insert", 2*time.Second + 2*little, 3*time.Second + little},
+			{"where a little is in the next second", 4*time.Second - little/2, 4*time.Second + little/2},
+		} {
+			time.Sleep(time.Until(start.Add(tt.come)))
+			if err := g.insert(t.Context(), tt.name, nil, 0, 1); err != nil {
+				t.Fatal(err)
+			}
+			if got := time.Since(start); got != tt.inserts {
+				t.Errorf("what came %s, %v, was inserted after %v, want %v", tt.name, tt.come, got, tt.inserts)
+			}
+		}
+	})
+}
+
+// accepting takes everything.
+type accepting struct{}
+
+func (accepting) insert(context.Context, string, block, int, int) error { return nil }
 
 // A bad row takes nobody along with whom it travels.
 func TestABadRowAmongOthersIsFound(t *testing.T) {
