@@ -39,8 +39,9 @@ test: engines redis browser ## all tests, on real Redis, real ClickHouse and a r
 test-kafka: $(KAFKA_JARS)/.done ## conformance and our own suite on a real Apache Kafka
 	ACTIVITYFEED_KAFKA_JARS=$(KAFKA_JARS) $(GO) test $(TEST_FLAGS) -count=1 ./internal/kafka/... ./internal/testenv/apachekafka/...
 
+# Its usual cache is one for all checkouts, and reports findings of those that are gone.
 lint: $(BIN)/golangci-lint $(BUF) $(TOOLS)/protovalidate/.done ## golangci-lint, buf lint and format
-	$(BIN)/golangci-lint run
+	GOLANGCI_LINT_CACHE=$(TOOLS)/lint-cache $(BIN)/golangci-lint run
 	$(BUF) lint
 	$(BUF) format -d --exit-code proto
 
