@@ -33,11 +33,11 @@ func TestTools(t *testing.T) {
 		{"nothing is poison", []string{"poison", "list", "feed"}, "no poison", ""},
 		{"poison of nobody", []string{"poison", "list", "nobody"}, "", `must be one of "feed","analytics","notify"`},
 		{"replay names nothing", []string{"poison", "replay", "feed"}, "", "name the letters"},
-		{"another folder", []string{"audit", "--data-srv.dir", t.TempDir()}, "", "no server has run in"},
+		{"another folder", []string{"audit", "--data-dir", t.TempDir()}, "", "no server has run in"},
 	} {
 		args := tt.args
-		if !slices.Contains(args, "--data-srv.dir") {
-			args = append(args, "--data-srv.dir", srv.dir)
+		if !slices.Contains(args, "--data-dir") {
+			args = append(args, "--data-dir", srv.dir)
 		}
 		var out bytes.Buffer
 		err := run(t.Context(), args, &out, &out)
@@ -55,7 +55,7 @@ func TestTools(t *testing.T) {
 	defer tick.Stop()
 	for deadline := time.Now().Add(30 * time.Second); ; <-tick.C {
 		var out bytes.Buffer
-		err := run(t.Context(), []string{"sql", "--data-srv.dir", srv.dir, "--format=csv", "SELECT 'posts', sum(posts) FROM feed_freshness"}, &out, &out)
+		err := run(t.Context(), []string{"sql", "--data-dir", srv.dir, "--format=csv", "SELECT 'posts', sum(posts) FROM feed_freshness"}, &out, &out)
 		if err == nil && strings.Contains(out.String(), "60") {
 			break
 		}
