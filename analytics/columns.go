@@ -110,15 +110,12 @@ func (c *columns) append(i int, values any) error {
 
 // repeat appends the same text n times to column i.
 func (c *columns) repeat(i int, name string, n int) error {
-	if low, ok := c.kept[i].(*lowColumn); ok {
-		low.repeat(name, n)
-		return nil
+	low, ok := c.kept[i].(*lowColumn)
+	if !ok {
+		return fmt.Errorf("column %s is %s, want LowCardinality(String)", c.all[i].Name(), c.all[i].Type())
 	}
-	values := make([]string, n)
-	for j := range values {
-		values[j] = name
-	}
-	return c.batch.Column(i).Append(values)
+	low.repeat(name, n)
+	return nil
 }
 
 // appendLists appends rows of several texts each to column i: those of a row end where
@@ -126,7 +123,7 @@ func (c *columns) repeat(i int, name string, n int) error {
 func (c *columns) appendLists(i int, names []string, begin uint32, ends []uint32) error {
 	list, ok := c.kept[i].(*listColumn)
 	if !ok {
-		return fmt.Errorf("column %s is %s and no array of texts", c.all[i].Name(), c.all[i].Type())
+		return fmt.Errorf("column %s is %s, want Array(String)", c.all[i].Name(), c.all[i].Type())
 	}
 	list.append(names, begin, ends)
 	return nil

@@ -11,7 +11,6 @@ import (
 	"pgregory.net/rapid"
 
 	"activityfeed/internal/event"
-	"activityfeed/internal/testenv"
 )
 
 // seconds returns the id of a post that was made that long before some moment.
@@ -157,14 +156,7 @@ func idsOf(ages []float64) []event.ID {
 func TestPropertyCarefulPushesKeepTheBound(t *testing.T) {
 	t.Parallel()
 	printSeed(t)
-	t.Run("miniredis", func(t *testing.T) {
-		t.Parallel()
-		checkCarefulPushes(t, newMiniWorld(t))
-	})
-	t.Run("redis", func(t *testing.T) {
-		t.Parallel()
-		checkCarefulPushes(t, newWorld(t, single(testenv.Redis(t))))
-	})
+	onEngines(t, checkCarefulPushes)
 }
 
 func checkCarefulPushes(t *testing.T, w *world) {

@@ -3,9 +3,8 @@ package app
 // heapFloor is how large the heap counts as at least. The collector runs each time
 // the heap has doubled, and what our services keep is small (15 MB at 100,000
 // deliveries a second) beside what they use once: they collected twice a second,
-// and calls that met a collection took several times as long. With the floor, half
-// load has a collection in two seconds, analytics writes half as many rows again, and
-// the process takes at most this much memory more.
+// and calls that met a collection took several times as long. With the floor they
+// collect once in four, and the process takes at most this much memory more.
 const heapFloor = 128 << 20
 
 // HeapFloor is memory that is reserved but never touched, so that the operating system

@@ -115,6 +115,18 @@ func (b *bed) register(user string, p pb.PushProvider, token string) string {
 	return id
 }
 
+// crowd registers a device of the provider and one of FCM for each of n users.
+func (b *bed) crowd(n int, p pb.PushProvider) []string {
+	b.t.Helper()
+	users := make([]string, n)
+	for i := range users {
+		users[i] = fmt.Sprint("user", i)
+		b.register(users[i], p, fmt.Sprint("slow", i))
+		b.register(users[i], pb.PushProvider_PUSH_PROVIDER_FCM, fmt.Sprint("token", i))
+	}
+	return users
+}
+
 // mention puts a row into a user's inbox and has them told.
 func (b *bed) mention(users ...string) deliver.Row {
 	b.t.Helper()
@@ -240,12 +252,7 @@ func TestHangingProviderDelaysNobody(t *testing.T) {
 		push.WebPush: hangs, push.FCM: provider(fcm.arrive),
 	})
 	const people = 16
-	users := make([]string, people)
-	for i := range users {
-		users[i] = fmt.Sprint("user", i)
-		b.register(users[i], pb.PushProvider_PUSH_PROVIDER_WEB_PUSH, fmt.Sprint("slow", i))
-		b.register(users[i], pb.PushProvider_PUSH_PROVIDER_FCM, fmt.Sprint("token", i))
-	}
+	users := b.crowd(people, pb.PushProvider_PUSH_PROVIDER_WEB_PUSH)
 	begin := time.Now()
 	b.mention(users...)
 	testenv.Await(t, "the other provider's pushes", func() bool { return fcm.count() == people })
@@ -291,12 +298,7 @@ func TestFailingProviderDelaysNobodyAndLosesNothing(t *testing.T) {
 				push.FCM: provider(fcm.arrive),
 			})
 			const people = 16
-			users := make([]string, people)
-			for i := range users {
-				users[i] = fmt.Sprint("user", i)
-				b.register(users[i], pb.PushProvider_PUSH_PROVIDER_APNS, fmt.Sprint("apple", i))
-				b.register(users[i], pb.PushProvider_PUSH_PROVIDER_FCM, fmt.Sprint("token", i))
-			}
+			users := b.crowd(people, pb.PushProvider_PUSH_PROVIDER_APNS)
 			b.mention(users...)
 			testenv.Await(t, "the other provider's pushes and the first refusal", func() bool { return fcm.count() == people && refused.count() > 0 })
 			devices, err := b.devices.List(t.Context(), users...)
