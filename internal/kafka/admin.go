@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -131,14 +132,31 @@ func (a *Admin) Behind(ctx context.Context, group, topic string, offsetsBefore m
 	return false, nil
 }
 
-// committed returns what a group has committed: nothing, if it does not exist yet.
+// committed returns what a group has committed: nothing, if it does not exist yet. A
+// cluster without a coordinator of the group is choosing one, a new cluster for
+// seconds; the client by itself asks once.
 func (a *Admin) committed(ctx context.Context, group string) (kadm.OffsetResponses, error) {
-	committed, err := a.adm.FetchOffsets(ctx, group)
-	if errors.Is(err, kerr.GroupIDNotFound) {
-		return nil, nil
+	for attempt := 1; ; attempt++ {
+		committed, err := a.adm.FetchOffsets(ctx, group)
+		switch {
+		case errors.Is(err, kerr.GroupIDNotFound):
+			return nil, nil
+		case !errors.Is(err, kerr.CoordinatorNotAvailable):
+			return committed, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(backoff(attempt, coordinatorRetry, maxCoordinatorRetry)):
+		}
 	}
-	return committed, err
 }
+
+// The pauses between questions for a group's coordinator.
+const (
+	coordinatorRetry    = 100 * time.Millisecond
+	maxCoordinatorRetry = 2 * time.Second
+)
 
 // EndOffsets returns for each partition of the topic the offset that the next
 // record will have.

@@ -80,6 +80,12 @@ func newCluster(t *testing.T) cluster {
 	if realBrokers != nil {
 		return cluster{brokers: realBrokers}
 	}
+	return newFakeCluster(t)
+}
+
+// newFakeCluster gives a test a kfake of its own, for what no broker does when asked.
+func newFakeCluster(t *testing.T) cluster {
+	t.Helper()
 	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond))
 	if err != nil {
 		t.Fatal(err)

@@ -7,12 +7,15 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"activityfeed/internal/fault"
 	"activityfeed/internal/kafka"
@@ -238,6 +241,44 @@ func TestAdmin(t *testing.T) {
 	lag(2)
 	if _, err := admin.EndOffsets(ctx, "no-such-topic"); fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("EndOffsets of no topic = %v, want an outage", err)
+	}
+}
+
+// A cluster that has just begun has no coordinator for seconds.
+func TestLagWaitsForACoordinator(t *testing.T) {
+	t.Parallel()
+	c := newFakeCluster(t)
+	topic := c.topic(t, c.client(t), 1)
+	c.produce(t, topic, "1", "2", "3")
+	admin, err := kafka.NewAdmin(c.brokers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	const refusals = 3 // the client alone gives up at the first
+	var asked atomic.Int32
+	c.fake.ControlKey(int16(kmsg.FindCoordinator), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		c.fake.KeepControl()
+		if asked.Add(1) > refusals {
+			return nil, nil, false
+		}
+		find := req.(*kmsg.FindCoordinatorRequest)
+		resp := find.ResponseKind().(*kmsg.FindCoordinatorResponse)
+		resp.ErrorCode = kerr.CoordinatorNotAvailable.Code
+		for _, key := range find.CoordinatorKeys {
+			coordinator := kmsg.NewFindCoordinatorResponseCoordinator()
+			coordinator.Key, coordinator.ErrorCode = key, kerr.CoordinatorNotAvailable.Code
+			resp.Coordinators = append(resp.Coordinators, coordinator)
+		}
+		return resp, nil, true
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if lag, err := admin.Lag(ctx, "new-group", topic); err != nil || lag != 3 {
+		t.Errorf("Lag = %d, %v, want 3", lag, err)
+	}
+	if n := asked.Load(); n <= refusals {
+		t.Errorf("the coordinator was asked for %d times, want more than the %d refusals", n, refusals)
 	}
 }
 
