@@ -3,6 +3,7 @@ package feed
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +21,8 @@ const (
 	// newsRead is how many deletes are learnt at once. A process that missed more
 	// begins with an empty memory, so it never needs what the stream has lost.
 	newsRead = 1_000
+	// newsNamed is of how many of the last deletes it is known which posts they were.
+	newsNamed = 256
 	// bodyWeight is what a kept body takes besides its own bytes: measured with one
 	// picture and 50,000 posts.
 	bodyWeight = 450
@@ -40,8 +43,10 @@ type bodyCache struct {
 	// place is up to where the news are known; nothing is kept before it is.
 	place newsID
 	// learnt counts the deletes: a body that was read before one of them came may
-	// be of a post that is gone.
-	learnt uint64
+	// be of a post that is gone. named are the last of them, the n-th at n modulo their
+	// number; which posts the first unnamed were, nobody knows any more.
+	learnt, unnamed uint64
+	named           [newsNamed]event.ID
 }
 
 // newsID is an id of a Redis stream; they only grow.
@@ -171,6 +176,7 @@ func (c *bodyCache) hear(item redis.XMessage) {
 	if at.after(c.place) {
 		c.place = at
 		c.learnt++
+		c.named[c.learnt%newsNamed] = id
 	}
 	c.kept.Remove(id)
 }
@@ -180,4 +186,28 @@ func (c *bodyCache) forget() {
 	c.size = 0
 	c.place = newsID{}
 	c.learnt++
+	c.unnamed = c.learnt
+}
+
+// told returns how many deletes were told, false while nobody tells.
+func (c *bodyCache) told() (learnt uint64, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.learnt, c.place.known
+}
+
+// anyGone says whether one of the posts was deleted after so many deletes, or may have
+// been, and how many there are now.
+func (c *bodyCache) anyGone(ids []event.ID, since uint64) (gone bool, learnt uint64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if since < c.unnamed || c.learnt-since > newsNamed {
+		return true, c.learnt
+	}
+	for n := since; n < c.learnt; n++ {
+		if slices.Contains(ids, c.named[(n+1)%newsNamed]) {
+			return true, c.learnt
+		}
+	}
+	return false, c.learnt
 }

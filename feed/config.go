@@ -51,6 +51,10 @@ type Config struct {
 	// deletes are true on the next read all the same. Default 64 MiB; negative means
 	// none.
 	BodyCache int `default:"67108864" help:"Bytes of posts kept in memory for readers; negative: none."`
+	// PageCache is how many bytes of first pages a process keeps in memory for those who
+	// read them again; Redis tells of changes, so they are as exact as others. It needs
+	// BodyCache, and one Redis that is no cluster. Default 64 MiB; negative means none.
+	PageCache int `default:"67108864" help:"Bytes of first pages kept in memory for those who read them again; negative: none."`
 	// ViewCache is how many authors of how many readers a process knows to belong
 	// into their feeds, at about 60 bytes each. They are checked with each read.
 	// Default 500,000; negative means none.
@@ -103,6 +107,7 @@ func (c Config) withDefaults() Config {
 	c.PipelineSize = cmp.Or(c.PipelineSize, 2000)
 	c.AudienceCache = cmp.Or(c.AudienceCache, 1_000_000)
 	c.BodyCache = cmp.Or(c.BodyCache, 64<<20)
+	c.PageCache = cmp.Or(c.PageCache, 64<<20)
 	c.ViewCache = cmp.Or(c.ViewCache, 500_000)
 	c.Rebuilds = cmp.Or(c.Rebuilds, 8)
 	c.RebuildWait = cmp.Or(c.RebuildWait, 30*time.Second)

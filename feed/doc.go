@@ -125,6 +125,15 @@
 // mutes and unfollows are true on the next read of every process. Bodies are kept as
 // messages and as bytes, from which a page is put together (wire.go).
 //
+// First pages are kept whole for who reads them again (fronts.go). They are read through
+// one connection on which Redis tells once of each key that changes (tracker.go): the
+// list, its edition, its marks. Redis sends that before any later answer on the same
+// connection, so each reader, before a kept page counts, has an answer there to a
+// question that was sent after the reader came, one for all who read at that moment:
+// what was deleted. So a kept page is as exact as one that is read. What could change
+// without Redis telling is not kept: pages with posts of large authors, pages of which
+// something was left out, and on a cluster, where each node would have to be asked.
+//
 // # Why it is as it is
 //
 //   - Edges have versions (the event's id), so a fact that comes late, from the

@@ -91,7 +91,7 @@ func New(cfg Config, deps Deps) (*Feed, error) {
 		deps.Now = time.Now
 	}
 	m := newMetrics(deps.Metrics)
-	store := newRedisStore(cfg, deps.Redis, deps.Now, m)
+	store := newRedisStore(cfg, deps.Redis, deps.Now, m, deps.Log)
 	return &Feed{
 		cfg:     cfg,
 		deps:    deps,
@@ -100,6 +100,10 @@ func New(cfg Config, deps Deps) (*Feed, error) {
 		hub:     newHub(deps, store),
 	}, nil
 }
+
+// Close closes the connection that a feed has of its own, by which Redis tells of
+// changes to pages that readers keep. It is to be called when nobody reads any more.
+func (f *Feed) Close() error { return f.store.tracker.close() }
 
 // Register adds the FeedService to a gRPC server.
 func (f *Feed) Register(server grpc.ServiceRegistrar) {

@@ -38,8 +38,10 @@ type group struct {
 	cmds []redis.Cmder
 	// sent says that the group has left the queue.
 	sent bool
-	// done is closed when the commands have run; they must not be read before.
+	// done is closed when the commands have run; they must not be read before, nor err,
+	// which is what exec returned of the pipeline that they ran in.
 	done chan struct{}
+	err  error
 }
 
 func newLane(pipelines, size int, exec func(context.Context, []redis.Cmder) error) *lane {
@@ -53,6 +55,24 @@ func (l *lane) do(ctx context.Context, cmds ...redis.Cmder) error {
 	if len(cmds) == 0 {
 		return nil
 	}
+	if mine, err := l.join(ctx, cmds); mine == nil {
+		return err
+	}
+	return redispipe.FirstError(cmds)
+}
+
+// wait returns when a pipeline has run that was filled after the call began, with what
+// exec returned of it. It shares the pipelines of those who have commands.
+func (l *lane) wait(ctx context.Context) error {
+	mine, err := l.join(ctx, nil)
+	if mine == nil {
+		return err
+	}
+	return mine.err
+}
+
+// join runs the commands; it returns no group when ctx ended before that.
+func (l *lane) join(ctx context.Context, cmds []redis.Cmder) (*group, error) {
 	mine := &group{ctx: ctx, cmds: cmds, done: make(chan struct{})}
 	l.mu.Lock()
 	l.queue = append(l.queue, mine)
@@ -61,9 +81,9 @@ func (l *lane) do(ctx context.Context, cmds ...redis.Cmder) error {
 	for {
 		select {
 		case <-mine.done:
-			return redispipe.FirstError(cmds)
+			return mine, nil
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		case free <- struct{}{}:
 		}
 		if l.gather {
@@ -118,9 +138,10 @@ func (l *lane) run(ctx context.Context, groups []*group) {
 			cmds = append(cmds, g.cmds...)
 		}
 	}
-	// Each caller finds its own errors in its own commands.
-	_ = l.exec(context.WithoutCancel(ctx), cmds)
+	// Each caller finds its own errors in its own commands, if it has some.
+	err := l.exec(context.WithoutCancel(ctx), cmds)
 	for _, g := range groups {
+		g.err = err
 		close(g.done)
 	}
 }

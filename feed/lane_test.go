@@ -33,6 +33,52 @@ func (e *echo) exec(_ context.Context, cmds []redis.Cmder) error {
 	return nil
 }
 
+// Who only waits shares a pipeline that was filled afterwards, and hears how it went.
+func TestWaitingForAPipeline(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		err   error
+		cmds  int // of another caller who comes at the same time
+		sizes []int
+	}{
+		{"alone", nil, 0, []int{1, 0}},
+		{"with others", nil, 3, []int{1, 3}},
+		{"which fails", errTapped, 0, []int{1, 0}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var e echo
+				l := newLane(1, 10, func(ctx context.Context, cmds []redis.Cmder) error {
+					_ = e.exec(ctx, cmds)
+					return tt.err
+				})
+				var callers sync.WaitGroup
+				callers.Go(func() { _ = l.do(t.Context(), command(1)) })
+				synctest.Wait()
+				start := time.Now()
+				callers.Go(func() { _ = l.do(t.Context(), commands(tt.cmds)...) })
+				err := l.wait(t.Context())
+				if took := time.Since(start); took != 2*time.Second || !errors.Is(err, tt.err) {
+					t.Errorf("wait = %v after %s, want %v after the pipeline under way and its own", err, took, tt.err)
+				}
+				callers.Wait()
+				if !slices.Equal(e.sizes, tt.sizes) {
+					t.Errorf("pipelines of %v commands, want %v", e.sizes, tt.sizes)
+				}
+			})
+		})
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	l := newLane(1, 10, (&echo{}).exec)
+	l.slots <- struct{}{}
+	if err := l.wait(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("wait of a caller who has left = %v", err)
+	}
+}
+
 func TestRequestsShareAPipeline(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -20,6 +20,7 @@ type metrics struct {
 	rebuilds      *prometheus.CounterVec
 	pulls         prometheus.Counter
 	hydrateMisses prometheus.Counter
+	fronts        *prometheus.CounterVec
 	staleEdges    prometheus.Counter
 	turns         *prometheus.CounterVec
 	large         *largeAuthors
@@ -53,7 +54,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"outcome"})),
 		pulls:         counter("pulls_total", "Parts of home feeds read from the authors' lists: older than the list, or while it was built."),
 		hydrateMisses: counter("hydrate_misses_total", "Ids in a feed without a body. Steady growth means that Redis lost keys."),
-		staleEdges:    counter("stale_edges_total", "Sides of follows, blocks and mutes that came after a newer fact about them."),
+		fronts: metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: prefix + "first_pages_total",
+			Help: "First pages of home feeds that may be kept in memory, by where they came from: memory or redis.",
+		}, []string{"from"})),
+		staleEdges: counter("stale_edges_total", "Sides of follows, blocks and mutes that came after a newer fact about them."),
 		turns: metric.Register(reg, prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "large_author_turns_total",
 			Help: "Authors whose posts are no longer pushed but merged at read, or pushed again, by which.",

@@ -105,7 +105,7 @@ func (s *feedService) unseen(ctx context.Context, user string) (*pb.Unseen, erro
 	}
 	cursor, searched, want := noCursor, 0, usualPage
 	for searched < mostSearched {
-		ids, end, err := s.store.home(ctx, user, cursor, want)
+		ids, end, err := s.store.home(ctx, user, cursor, want, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -18,8 +18,9 @@ const (
 // timeline is what the service needs of the store.
 type timeline interface {
 	// home and older return ids below a cursor, newest first, each once: want at
-	// most, and at least one unless end, which says that there are no more.
-	home(ctx context.Context, user string, cursor event.ID, want int) (ids []event.ID, end bool, err error)
+	// most, and at least one unless end, which says that there are no more. first is what
+	// recall returned for the same request, or nil.
+	home(ctx context.Context, user string, cursor event.ID, want int, first *reading) (ids []event.ID, end bool, err error)
 	older(ctx context.Context, author string, cursor event.ID, want int) (ids []event.ID, end bool, err error)
 	// posts returns those of the posts that were not deleted, in their order. The ids
 	// must have been read by home or older for the same request.
@@ -29,6 +30,11 @@ type timeline interface {
 	// inHome returns, in place, those of the posts that stand in the home feed of the
 	// user, which was read by home for the same request.
 	inHome(ctx context.Context, user string, posts []*post) ([]*post, error)
+	// recall returns the first page of a home feed as it was read before, if it is so
+	// yet; else what home and keepFront take of one that is read now.
+	recall(ctx context.Context, user string, want int) (*shownPage, *reading)
+	// keepFront keeps a page for the next reader, of which nothing was left out.
+	keepFront(user string, first *reading, page *shownPage)
 	// viewOf asks what user may see of the authors.
 	viewOf(ctx context.Context, user string, authors []string) (view, error)
 }
@@ -49,46 +55,79 @@ type feedService struct {
 // GetHomeFeed reads a page of what the followees of a user posted.
 func (s *feedService) GetHomeFeed(ctx context.Context, req *pb.GetHomeFeedRequest) (*pb.GetHomeFeedResponse, error) {
 	resp, err := s.homeFeed(ctx, req)
-	return resp.GetHomeFeedResponse, err
+	if err != nil {
+		return nil, err
+	}
+	return resp.message()
 }
 
 // homeFeed returns the answer to a GetHomeFeed.
 func (s *feedService) homeFeed(ctx context.Context, req *pb.GetHomeFeedRequest) (homeFeed, error) {
 	user := req.GetUserId()
-	page, err := s.page(ctx, pageRequest{
-		list: tokenList{kind: "home", user: user}, size: req.GetPageSize(), token: req.GetPageToken(),
+	page, err := s.homePage(ctx, req)
+	if err != nil {
+		return homeFeed{}, err
+	}
+	rest := &pb.GetHomeFeedResponse{NextPageToken: page.next, HasMore: page.more}
+	if req.GetPageToken() == "" {
+		rest.WatchCursor = placeAfter(page.ids, page.more, s.now()).token(cursorOf(user))
+	}
+	if req.GetWithUnseen() {
+		if rest.Unseen, err = s.unseen(ctx, user); err != nil {
+			return homeFeed{}, err
+		}
+	}
+	return homeFeed{page.photos, rest}, nil
+}
+
+// homePage returns a page of a home feed, out of memory if it is the first and nothing
+// has changed since it was read.
+func (s *feedService) homePage(ctx context.Context, req *pb.GetHomeFeedRequest) (*shownPage, error) {
+	user := req.GetUserId()
+	size, err := pageSize(req.GetPageSize(), usualPage, mostPage)
+	if err != nil {
+		return nil, err
+	}
+	var first *reading
+	if req.GetPageToken() == "" {
+		var kept *shownPage
+		if kept, first = s.store.recall(ctx, user, size); kept != nil {
+			return kept, nil
+		}
+	}
+	found, err := s.page(ctx, pageRequest{
+		list: tokenList{kind: "home", user: user}, size: size, token: req.GetPageToken(),
 		source: func(cursor event.ID, want int) ([]event.ID, bool, error) {
-			return s.store.home(ctx, user, cursor, want)
+			return s.store.home(ctx, user, cursor, want, first)
 		},
 		visible: func(posts []*post) ([]*post, error) {
 			return s.store.inHome(ctx, user, posts)
 		},
 	})
 	if err != nil {
-		return homeFeed{}, err
+		return nil, err
 	}
-	resp := &pb.GetHomeFeedResponse{Photos: page.photos, NextPageToken: page.next, HasMore: page.more}
-	if req.GetPageToken() == "" {
-		resp.WatchCursor = placeAfter(page.ids, page.more, s.now()).token(cursorOf(user))
+	shown := found.shown()
+	if found.whole {
+		s.store.keepFront(user, first, shown)
 	}
-	if req.GetWithUnseen() {
-		if resp.Unseen, err = s.unseen(ctx, user); err != nil {
-			return homeFeed{}, err
-		}
-	}
-	return homeFeed{resp, page.bodies}, nil
+	return shown, nil
 }
 
 // GetAuthorFeed reads a page of one author's posts; it is empty where one of the
 // two blocks the other.
 func (s *feedService) GetAuthorFeed(ctx context.Context, req *pb.GetAuthorFeedRequest) (*pb.GetAuthorFeedResponse, error) {
 	user, author := req.GetUserId(), req.GetAuthorId()
+	size, err := pageSize(req.GetPageSize(), usualPage, mostPage)
+	if err != nil {
+		return nil, err
+	}
 	hidden, err := s.hidden(ctx, user, author)
 	if err != nil {
 		return nil, err
 	}
 	page, err := s.page(ctx, pageRequest{
-		list: tokenList{kind: "author", user: user, of: author}, size: req.GetPageSize(), token: req.GetPageToken(),
+		list: tokenList{kind: "author", user: user, of: author}, size: size, token: req.GetPageToken(),
 		source: func(cursor event.ID, want int) ([]event.ID, bool, error) {
 			if hidden {
 				return nil, true, nil
@@ -100,7 +139,11 @@ func (s *feedService) GetAuthorFeed(ctx context.Context, req *pb.GetAuthorFeedRe
 	if err != nil {
 		return nil, err
 	}
-	return &pb.GetAuthorFeedResponse{Photos: page.photos, NextPageToken: page.next, HasMore: page.more}, nil
+	photos := make([]*pb.Photo, len(page.posts))
+	for i, p := range page.posts {
+		photos[i] = p.photo
+	}
+	return &pb.GetAuthorFeedResponse{Photos: photos, NextPageToken: page.next, HasMore: page.more}, nil
 }
 
 // GetPost reads one post.
@@ -139,7 +182,7 @@ func (s *feedService) hidden(ctx context.Context, user, author string) (bool, er
 // pageRequest says what a page is made of.
 type pageRequest struct {
 	list   tokenList
-	size   int32
+	size   int
 	token  string
 	source func(cursor event.ID, want int) (ids []event.ID, end bool, err error)
 	// visible leaves out what the reader must not see.
@@ -147,28 +190,25 @@ type pageRequest struct {
 }
 
 type page struct {
-	photos []*pb.Photo
-	bodies []string   // the photos, encoded
-	ids    []event.ID // of the photos
-	next   string
-	more   bool
+	posts []*post
+	next  string
+	more  bool
+	// whole says that nothing was left out of what the source had.
+	whole bool
 }
 
 // page fills a page: it reads on until it has one post more than asked for, which
 // tells that there are more, or until the source ends.
 func (s *feedService) page(ctx context.Context, req pageRequest) (page, error) {
-	size, err := pageSize(req.size, usualPage, mostPage)
-	if err != nil {
-		return page{}, err
-	}
 	cursor, err := req.list.cursor(req.token)
 	if err != nil {
 		return page{}, err
 	}
 	var found []*post
-	for end := false; !end && len(found) <= size; {
+	whole := true
+	for end := false; !end && len(found) <= req.size; {
 		var ids []event.ID
-		ids, end, err = req.source(cursor, size+1-len(found))
+		ids, end, err = req.source(cursor, req.size+1-len(found))
 		if err != nil {
 			return page{}, err
 		}
@@ -184,20 +224,17 @@ func (s *feedService) page(ctx context.Context, req pageRequest) (page, error) {
 		if err != nil {
 			return page{}, err
 		}
+		whole = whole && len(posts) == len(ids)
 		if found == nil {
 			found = posts
 		} else {
 			found = append(found, posts...)
 		}
 	}
-	p := page{more: len(found) > size}
+	p := page{posts: found, more: len(found) > req.size, whole: whole}
 	if p.more {
-		found = found[:size]
-		p.next = req.list.cursorToken(found[size-1].id)
-	}
-	p.photos, p.bodies, p.ids = make([]*pb.Photo, len(found)), make([]string, len(found)), make([]event.ID, len(found))
-	for i, f := range found {
-		p.photos[i], p.bodies[i], p.ids[i] = f.photo, f.body, f.id
+		p.posts = found[:req.size]
+		p.next = req.list.cursorToken(found[req.size-1].id)
 	}
 	return p, nil
 }

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"log/slog"
 	"math"
 	"time"
 
@@ -63,6 +64,10 @@ type redisStore struct {
 	// bodies and views remember what requests have read.
 	bodies *bodyCache
 	views  *viewCache
+	fronts *frontCache
+	// tracked shares the pipelines of the tracker, which is nil on a cluster.
+	tracked *lane
+	tracker *tracker
 	// audiences remembers the followers of busy authors, pushes the commands.
 	audiences *audienceCache
 	pushes    *pushPool
@@ -72,7 +77,7 @@ type redisStore struct {
 	building *turns
 }
 
-func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Time, m *metrics) *redisStore {
+func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Time, m *metrics, log *slog.Logger) *redisStore {
 	s := &redisStore{
 		redis:     client,
 		pipe:      redispipe.New(client, cfg.RedisTimeout, allScripts...),
@@ -85,10 +90,18 @@ func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Tim
 		building:  newTurns(cfg.Rebuilds, time.Now),
 		bodies:    newBodyCache(cfg.BodyCache),
 		views:     newViewCache(cfg.ViewCache),
+		fronts:    newFrontCache(cfg.PageCache),
 	}
 	s.writes = newBatcher(cfg.Pipelines, 2*cfg.PipelineSize, s.exec, questionLane, postLane)
 	s.reads = newLane(readPipelines, readPipelineSize, s.execReads)
 	s.reads.gather = true
+	if cfg.PageCache > 0 && cfg.BodyCache > 0 {
+		s.tracker = newTracker(client, cfg.RedisTimeout, s.fronts.changed, s.fronts.forget, func(err error) {
+			log.Info("pages are not kept in memory: Redis does not tell of changes", "err", err)
+		})
+		s.tracked = newLane(1, readPipelineSize, s.execTracked)
+		s.tracked.gather = true
+	}
 	return s
 }
 

@@ -34,6 +34,8 @@ type window struct {
 	atEnd bool
 	// expires is how long the list has to live.
 	expires time.Duration
+	// tracked says that Redis tells when it changes.
+	tracked bool
 }
 
 type listState int
@@ -50,8 +52,9 @@ const (
 )
 
 // home returns the ids of a home feed below cursor, newest first, each once: want
-// at most, and at least one unless end, which says that there are no more.
-func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, want int) (ids []event.ID, end bool, err error) {
+// at most, and at least one unless end, which says that there are no more. first is
+// what [redisStore.recall] returned of a first page, nil of others.
+func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, want int, first *reading) (ids []event.ID, end bool, err error) {
 	ahead := s.ahead
 	known := s.views.know(user)
 	if cursor == noCursor {
@@ -59,7 +62,7 @@ func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, wan
 	}
 	count, built := want+ahead, false
 	for {
-		w, err := s.read(ctx, user, known, cursor, count)
+		w, err := s.read(ctx, user, known, cursor, count, first)
 		if err != nil {
 			return nil, false, err
 		}
@@ -82,6 +85,9 @@ func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, wan
 				known.enough(w.spare(stored.ids, want))
 			}
 			s.metrics.merged(len(w.pulled))
+			if first != nil {
+				first.tracked = w.tracked && len(w.pulled) == 0
+			}
 			return s.merge(ctx, stored, w.pulled, cursor, want)
 		}
 		if w.atEnd {
@@ -134,9 +140,14 @@ func (w window) spare(ids []event.ID, want int) int {
 
 // read reads count entries of a stored feed, from the head or from a place that
 // is surely above cursor.
-func (s *redisStore) read(ctx context.Context, user string, known known, cursor event.ID, count int) (window, error) {
+func (s *redisStore) read(ctx context.Context, user string, known known, cursor event.ID, count int, first *reading) (window, error) {
 	if cursor == noCursor {
-		if w, ok, err := s.readHead(ctx, user, known, count); ok || err != nil {
+		ask := s.ask
+		if first != nil {
+			ask = s.askTracked
+		}
+		if w, ok, err := s.readHead(ctx, ask, user, known, count); ok || err != nil {
+			w.tracked = first != nil
 			return w, err
 		}
 	}
@@ -153,39 +164,42 @@ func (s *redisStore) read(ctx context.Context, user string, known known, cursor 
 	return w, nil
 }
 
+// asker is [redisStore.ask], or the same on another connection.
+type asker func(ctx context.Context, cmds ...redis.Cmder) error
+
 // readHead reads the newest entries with plain commands, at a third of what a
 // script costs Redis. The edition before and after tells that the list was not
 // built anew in between, and names never come again: so of a feed that was read
 // before, two commands tell everything. Pushes and trims in between are harmless,
 // since the entries alone tell whether the end was reached. It returns false if the
 // edition has changed, or is missing.
-func (s *redisStore) readHead(ctx context.Context, user string, known known, count int) (window, bool, error) {
+func (s *redisStore) readHead(ctx context.Context, ask asker, user string, known known, count int) (window, bool, error) {
 	if known.edition == nil || s.now().Sub(known.at) > s.cfg.ColdAfter/20 {
-		return s.readWholeHead(ctx, user, count)
+		return s.readWholeHead(ctx, ask, user, count)
 	}
 	// Replies as they come: to make thirty strings of one took longer than to read it.
 	entries := redis.NewRawCmd(ctx, "lrange", feedKey(user), 0, count-1)
 	edition := redis.NewRawCmd(ctx, "get", editionKey(user))
-	if err := s.ask(ctx, entries, edition); err != nil {
+	if err := ask(ctx, entries, edition); err != nil {
 		return window{}, false, redisfault.Of(err, "read feed of %s", user)
 	}
 	l, isList := parseList(entries.Val())
 	name, isName := parseString(edition.Val())
 	if !isList || !isName || string(name) != known.name {
-		return s.readWholeHead(ctx, user, count)
+		return s.readWholeHead(ctx, ask, user, count)
 	}
 	w := window{edition: known.name, pulled: known.pulled, expires: s.cfg.ColdAfter}
 	return w.with(l, count), true, nil
 }
 
 // readWholeHead does so for a feed that this process knows nothing of.
-func (s *redisStore) readWholeHead(ctx context.Context, user string, count int) (window, bool, error) {
+func (s *redisStore) readWholeHead(ctx context.Context, ask asker, user string, count int) (window, bool, error) {
 	before := redis.NewStringCmd(ctx, "get", editionKey(user))
 	entries := redis.NewStringSliceCmd(ctx, "lrange", feedKey(user), 0, count-1)
 	pulled := redis.NewStringSliceCmd(ctx, "smembers", pulledKey(user))
 	expires := redis.NewIntCmd(ctx, "pttl", feedKey(user))
 	after := redis.NewStringCmd(ctx, "get", editionKey(user))
-	if err := s.ask(ctx, before, entries, pulled, expires, after); err != nil {
+	if err := ask(ctx, before, entries, pulled, expires, after); err != nil {
 		return window{}, false, redisfault.Of(err, "read feed of %s", user)
 	}
 	if before.Val() == "" || before.Val() != after.Val() {

@@ -84,7 +84,7 @@ func decoded(msgs []*message.Message) map[event.ID]news {
 
 // placeNow returns the place of a client who wants only what comes next.
 func (s *feedService) placeNow(ctx context.Context, user string, recent map[event.ID]news) (*place, error) {
-	ids, end, err := s.store.home(ctx, user, noCursor, mostMet)
+	ids, end, err := s.store.home(ctx, user, noCursor, mostMet, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +101,7 @@ func (s *feedService) missed(ctx context.Context, user string, at *place, recent
 	for cursor, end := noCursor, false; !end; {
 		var ids []event.ID
 		var err error
-		ids, end, err = s.store.home(ctx, user, cursor, backlogPart)
+		ids, end, err = s.store.home(ctx, user, cursor, backlogPart, nil)
 		if err != nil {
 			return nil, err
 		}

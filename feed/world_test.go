@@ -134,6 +134,11 @@ func (w *world) process(t testing.TB, cfg Config) *process {
 	p := &process{w: w, tap: &tap{}, client: w.dial(t), metrics: prometheus.NewRegistry()}
 	p.client.AddHook(p.tap)
 	p.restart(t, cfg)
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return p
 }
 
@@ -146,7 +151,15 @@ func (p *process) restart(t failer, cfg Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if p.Feed != nil {
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	p.Feed, p.api = f, f.service()
+	if f.store.tracker != nil {
+		f.store.tracker.client.AddHook(p.tap)
+	}
 }
 
 // event makes a fact of this moment.
@@ -263,7 +276,8 @@ func appendPage(ids []string, promised bool, photos []*pb.Photo, size int32, tok
 // wantHome checks a whole feed, newest first.
 func (p *process) wantHome(t testing.TB, user string, want ...string) {
 	t.Helper()
-	for _, size := range []int32{1, 3, 100} {
+	// The last size is the first of the next time, so that it finds a page in memory.
+	for _, size := range []int32{100, 1, 3, 100} {
 		got, err := p.home(t.Context(), user, size, true)
 		if err != nil {
 			t.Fatalf("home(%s) in pages of %d: %v", user, size, err)

@@ -54,6 +54,7 @@ func (s *server) addDomains(publisher *kafka.Publisher) error {
 	if err != nil {
 		return err
 	}
+	s.closers = append(s.closers, feeds.Close)
 	notifications, err := s.newNotify(publisher, ids)
 	if err != nil {
 		return err

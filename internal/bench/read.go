@@ -62,9 +62,11 @@ func (c ReadConfig) withDefaults() ReadConfig {
 }
 
 // Read measures how many first pages of 20 posts a second warm home feeds give
-// over gRPC, with everything that the server does for a call; beside it, in turns,
-// a bare gRPC server that answers the same calls with the same bytes from memory.
-// It writes a table to w.
+// over gRPC, with everything that the server does for a call; beside it, in turns, a
+// bare gRPC server that answers the same calls with the same bytes from memory. Nobody
+// posts meanwhile, so that each page was read before and lies in memory; how many there
+// are of pages that have changed, which are read from Redis, is measured as well. It
+// writes a table to w.
 func Read(ctx context.Context, w io.Writer, cfg ReadConfig, log *slog.Logger) (Result, error) {
 	cfg = cfg.withDefaults()
 	client := newRedis(cfg.RedisAddr)
@@ -81,6 +83,7 @@ func Read(ctx context.Context, w io.Writer, cfg ReadConfig, log *slog.Logger) (R
 		cfg.Posts, cfg.Users, cfg.Follows, cfg.Callers, cfg.Rounds)
 	writeTable(w, title, "requests/s", []row{
 		{"activityfeed", median(ours), r.note(r.ours)},
+		{"  if each page had changed", median(rates(r.changed)), r.note(r.changed)},
 		{"a bare gRPC method with the same bytes", median(bare), r.note(r.bare)},
 	})
 	return Result{Name: "read", Ratio: medianRatio(ours, bare), Target: ReadTarget}, nil
@@ -93,8 +96,9 @@ type reading struct {
 	log   *slog.Logger
 
 	// pages holds what each user gets, as it travels.
-	pages      map[string][]byte
-	ours, bare []calls
+	pages map[string][]byte
+	// changed is of a server that keeps no pages.
+	ours, changed, bare []calls
 }
 
 // calls is what a period gave.
@@ -135,6 +139,16 @@ func (r *reading) run(ctx context.Context) error {
 		return err
 	}
 	defer stop()
+	forgetful, err := feed.New(feed.Config{PageCache: -1}, feed.Deps{Log: r.log, Redis: r.redis})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = forgetful.Close() }()
+	changedAddr, stopChanged, err := r.serve(forgetful)
+	if err != nil {
+		return err
+	}
+	defer stopChanged()
 	// The first read of a feed builds its list, and tells what the bare server answers.
 	if err := r.warm(ctx, addr); err != nil {
 		return fmt.Errorf("read every feed once: %w", err)
@@ -149,7 +163,7 @@ func (r *reading) run(ctx context.Context) error {
 		for _, way := range []struct {
 			addr string
 			into *[]calls
-		}{{addr, &r.ours}, {bareAddr, &r.bare}} {
+		}{{addr, &r.ours}, {changedAddr, &r.changed}, {bareAddr, &r.bare}} {
 			c, err := r.measure(ctx, way.addr)
 			if err != nil {
 				return err

@@ -72,6 +72,7 @@ func startStack(ctx context.Context, cfg stackConfig, log *slog.Logger) (_ *stac
 	if err != nil {
 		return nil, err
 	}
+	s.closers = append(s.closers, s.feed.Close)
 	run, stop := context.WithCancel(ctx)
 	s.stop = stop
 	go func() { s.ended <- s.feed.Run(run) }()
