@@ -138,6 +138,21 @@ type reading struct {
 	tracked bool
 }
 
+// of says which window the page is made of, that below a cursor if its beginning was
+// not enough. Redis tells of changes of a list as a whole.
+func (r *reading) of(w window, cursor event.ID) {
+	if r != nil {
+		r.tracked = len(w.pulled) == 0 && (w.tracked || r.tracked && cursor != noCursor)
+	}
+}
+
+// untracked says that the page is made of the authors' lists too.
+func (r *reading) untracked() {
+	if r != nil {
+		r.tracked = false
+	}
+}
+
 // recall returns the first page of a home feed out of memory, if it is still what
 // Redis would give; else what to give to [redisStore.home] and keepFront, nil where
 // nothing is kept.
@@ -178,7 +193,7 @@ func (s *redisStore) readAnew(note *front) *reading {
 	return &reading{note: note}
 }
 
-// keepFront keeps a page, of which nothing was left out, for the next reader.
+// keepFront keeps a page, of which no post was missing, for the next reader.
 func (s *redisStore) keepFront(user string, r *reading, page *shownPage) {
 	if r != nil && r.tracked {
 		s.fronts.keep(user, r.note, page)

@@ -183,6 +183,32 @@ func TestAFirstPageStaysWhileOthersChange(t *testing.T) {
 	}
 }
 
+// Posts that are deleted, or hidden from the reader, stay in a list; the page that is
+// made of what is left is kept as well.
+func TestAFirstPageWithPostsLeftOutIsKept(t *testing.T) {
+	t.Parallel()
+	w, writer, reader, posts := keeping(t)
+	hidden := writer.post(t, "dan")
+	// As a push that was overtaken by an unfollow.
+	if err := w.raw.LPushX(t.Context(), feedKey("bob"), hidden).Err(); err != nil {
+		t.Fatal(err)
+	}
+	writer.apply(t, deleted("ann", posts[2]))
+	want := []string{posts[3], posts[1], posts[0]}
+	for range 2 { // the news of the push may be yet to come when the first begins
+		if got := reader.firstPage(t); !slices.Equal(got, want) {
+			t.Errorf("first page = %v, want %v", got, want)
+		}
+	}
+	before := reader.recalled(t)
+	if got := reader.firstPage(t); !slices.Equal(got, want) || reader.recalled(t) != before+1 {
+		t.Errorf("first page = %v, want %v out of memory", got, want)
+	}
+	if list := w.list(t, "bob"); !slices.Contains(list, hidden) || !slices.Contains(list, posts[2]) {
+		t.Errorf("the list %v lacks what was to be left out", list)
+	}
+}
+
 // Whoever reads after a post was pushed sees it, however many read the same page at
 // that moment.
 func TestKeptPagesAreTrueAmongManyReaders(t *testing.T) {

@@ -58,21 +58,22 @@ func (p *post) decode() error {
 }
 
 // posts returns the posts that have a body, in the order of their ids. Deleted
-// posts are left out, missing ones too. The ids must have been read from Redis by
-// [redisStore.ask] after the request came: it tells what was deleted before, of
-// posts whose bodies are in memory.
-func (s *redisStore) posts(ctx context.Context, ids []event.ID) ([]*post, error) {
+// posts are left out, missing ones too; all says that there are none of the latter. The
+// ids must have been read from Redis by [redisStore.ask] after the request came: it
+// tells what was deleted before, of posts whose bodies are in memory.
+func (s *redisStore) posts(ctx context.Context, ids []event.ID) (posts []*post, all bool, err error) {
 	found := make([]*post, len(ids))
-	missing, learnt := s.bodies.get(ids, found)
-	if len(missing) > 0 {
-		read, err := s.readPosts(ctx, missing)
-		if err != nil {
-			return nil, err
+	unknown, learnt := s.bodies.get(ids, found)
+	all = true
+	if len(unknown) > 0 {
+		var read []*post
+		if read, all, err = s.readPosts(ctx, unknown); err != nil {
+			return nil, false, err
 		}
 		s.bodies.put(read, learnt)
 		fill(found, ids, read)
 	}
-	return keep(found, func(p *post) bool { return p != nil }), nil
+	return keep(found, func(p *post) bool { return p != nil }), all, nil
 }
 
 // fill puts posts into the places of their ids; they come in the order of the ids.
@@ -84,32 +85,34 @@ func fill(found []*post, ids []event.ID, posts []*post) {
 	}
 }
 
-// readPosts returns the posts that have a body, in the order of their ids. Missing
-// ones are counted: a body is written before its id, so it was lost or is yet
-// being written.
-func (s *redisStore) readPosts(ctx context.Context, ids []event.ID) ([]*post, error) {
+// readPosts returns the posts that have a body, in the order of their ids. all says
+// that the others are deleted; missing ones are counted: a body is written before its
+// id, so it was lost or is yet being written.
+func (s *redisStore) readPosts(ctx context.Context, ids []event.ID) (posts []*post, all bool, err error) {
 	cmds := make([]*redis.StringCmd, len(ids))
 	for i, id := range ids {
 		cmds[i] = redis.NewStringCmd(ctx, "get", postKey(id))
 	}
 	if err := s.ask(ctx, erased(cmds)...); err != nil {
-		return nil, redisfault.Of(err, "read %d posts", len(ids))
+		return nil, false, redisfault.Of(err, "read %d posts", len(ids))
 	}
+	all = true
 	found := make([]*post, 0, len(ids))
 	for i, cmd := range cmds {
 		value := cmd.Val()
 		if value == "" {
 			s.metrics.hydrateMisses.Inc()
+			all = false
 			continue
 		}
 		if p, ok := parsePost(ids[i], value); ok {
 			if err := p.decode(); err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			found = append(found, p)
 		}
 	}
-	return found, nil
+	return found, all, nil
 }
 
 // remove puts a tombstone in the place of a post, tells it to the readers who have

@@ -22,18 +22,19 @@ type timeline interface {
 	// recall returned for the same request, or nil.
 	home(ctx context.Context, user string, cursor event.ID, want int, first *reading) (ids []event.ID, end bool, err error)
 	older(ctx context.Context, author string, cursor event.ID, want int) (ids []event.ID, end bool, err error)
-	// posts returns those of the posts that were not deleted, in their order. The ids
-	// must have been read by home or older for the same request.
-	posts(ctx context.Context, ids []event.ID) ([]*post, error)
+	// posts returns those of the posts that were not deleted, in their order; all says
+	// that none is missing otherwise. The ids must have been read by home or older for
+	// the same request.
+	posts(ctx context.Context, ids []event.ID) (posts []*post, all bool, err error)
 	// readPosts does so for any ids.
-	readPosts(ctx context.Context, ids []event.ID) ([]*post, error)
+	readPosts(ctx context.Context, ids []event.ID) (posts []*post, all bool, err error)
 	// inHome returns, in place, those of the posts that stand in the home feed of the
 	// user, which was read by home for the same request.
 	inHome(ctx context.Context, user string, posts []*post) ([]*post, error)
 	// recall returns the first page of a home feed as it was read before, if it is so
 	// yet; else what home and keepFront take of one that is read now.
 	recall(ctx context.Context, user string, want int) (*shownPage, *reading)
-	// keepFront keeps a page for the next reader, of which nothing was left out.
+	// keepFront keeps a page for the next reader, of which no post was missing.
 	keepFront(user string, first *reading, page *shownPage)
 	// viewOf asks what user may see of the authors.
 	viewOf(ctx context.Context, user string, authors []string) (view, error)
@@ -108,7 +109,7 @@ func (s *feedService) homePage(ctx context.Context, req *pb.GetHomeFeedRequest) 
 		return nil, err
 	}
 	shown := found.shown()
-	if found.whole {
+	if found.all {
 		s.store.keepFront(user, first, shown)
 	}
 	return shown, nil
@@ -153,7 +154,7 @@ func (s *feedService) GetPost(ctx context.Context, req *pb.GetPostRequest) (*pb.
 	if err != nil {
 		return nil, fault.Invalid("post_id", "post_id is not an id of 19 digits")
 	}
-	posts, err := s.store.readPosts(ctx, []event.ID{id})
+	posts, _, err := s.store.readPosts(ctx, []event.ID{id})
 	if err != nil {
 		return nil, err
 	}
@@ -193,8 +194,8 @@ type page struct {
 	posts []*post
 	next  string
 	more  bool
-	// whole says that nothing was left out of what the source had.
-	whole bool
+	// all says that what was left out of what the source had is deleted or hidden.
+	all bool
 }
 
 // page fills a page: it reads on until it has one post more than asked for, which
@@ -205,7 +206,7 @@ func (s *feedService) page(ctx context.Context, req pageRequest) (page, error) {
 		return page{}, err
 	}
 	var found []*post
-	whole := true
+	p := page{all: true}
 	for end := false; !end && len(found) <= req.size; {
 		var ids []event.ID
 		ids, end, err = req.source(cursor, req.size+1-len(found))
@@ -216,22 +217,22 @@ func (s *feedService) page(ctx context.Context, req pageRequest) (page, error) {
 			break
 		}
 		cursor = ids[len(ids)-1]
-		posts, err := s.store.posts(ctx, ids)
+		posts, all, err := s.store.posts(ctx, ids)
 		if err != nil {
 			return page{}, err
 		}
+		p.all = p.all && all
 		posts, err = req.visible(posts)
 		if err != nil {
 			return page{}, err
 		}
-		whole = whole && len(posts) == len(ids)
 		if found == nil {
 			found = posts
 		} else {
 			found = append(found, posts...)
 		}
 	}
-	p := page{posts: found, more: len(found) > req.size, whole: whole}
+	p.posts, p.more = found, len(found) > req.size
 	if p.more {
 		p.posts = found[:req.size]
 		p.next = req.list.cursorToken(found[req.size-1].id)

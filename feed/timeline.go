@@ -85,9 +85,7 @@ func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, wan
 				known.enough(w.spare(stored.ids, want))
 			}
 			s.metrics.merged(len(w.pulled))
-			if first != nil {
-				first.tracked = w.tracked && len(w.pulled) == 0
-			}
+			first.of(w, cursor)
 			return s.merge(ctx, stored, w.pulled, cursor, want)
 		}
 		if w.atEnd {
@@ -95,6 +93,7 @@ func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, wan
 		}
 		count *= 4
 	}
+	first.untracked()
 	authors, err := s.sources(ctx, user)
 	if err != nil {
 		return nil, false, err

@@ -44,7 +44,15 @@ func newTracker(client redis.UniversalClient, timeout time.Duration, changed fun
 	options.MaxRetries = -1
 	options.Protocol = 3 // which has news between answers
 	options.PushNotificationProcessor = push.NewProcessor()
-	options.OnConnect = t.connect
+	prepare := options.OnConnect
+	options.OnConnect = func(ctx context.Context, conn *redis.Conn) error {
+		if prepare != nil {
+			if err := prepare(ctx, conn); err != nil {
+				return err
+			}
+		}
+		return t.connect(ctx, conn)
+	}
 	t.client = redis.NewClient(&options)
 	// It fails for a second handler of a name, and this is the first.
 	_ = t.client.RegisterPushNotificationHandler("invalidate", heard(t.hear), true)

@@ -138,7 +138,7 @@ func (s *feedService) catchUp(ctx context.Context, live *liveStream, missed []ev
 				unknown = append(unknown, id)
 			}
 		}
-		posts, err := s.store.readPosts(ctx, unknown)
+		posts, _, err := s.store.readPosts(ctx, unknown)
 		if err != nil {
 			return err
 		}
