@@ -138,9 +138,9 @@ type reading struct {
 	tracked bool
 }
 
-// of says which window the page is made of, that below a cursor if its beginning was
+// madeOf says which window the page is made of, that below a cursor if its beginning was
 // not enough. Redis tells of changes of a list as a whole.
-func (r *reading) of(w window, cursor event.ID) {
+func (r *reading) madeOf(w window, cursor event.ID) {
 	if r != nil {
 		r.tracked = len(w.pulled) == 0 && (w.tracked || r.tracked && cursor != noCursor)
 	}

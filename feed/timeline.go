@@ -85,7 +85,7 @@ func (s *redisStore) home(ctx context.Context, user string, cursor event.ID, wan
 				known.enough(w.spare(stored.ids, want))
 			}
 			s.metrics.merged(len(w.pulled))
-			first.of(w, cursor)
+			first.madeOf(w, cursor)
 			return s.merge(ctx, stored, w.pulled, cursor, want)
 		}
 		if w.atEnd {
