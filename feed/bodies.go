@@ -159,6 +159,9 @@ func (c *bodyCache) begin(cmd *redis.XMessageSliceCmd) {
 		return
 	}
 	c.place = newsID{known: true}
+	// What was read before, perhaps before a delete that was told before this place.
+	c.learnt++
+	c.unnamed = c.learnt
 	if newest := cmd.Val(); len(newest) > 0 {
 		c.place, _ = parseNewsID(newest[0].ID)
 	}

@@ -53,7 +53,8 @@ type Config struct {
 	BodyCache int `default:"67108864" help:"Bytes of posts kept in memory for readers; negative: none."`
 	// PageCache is how many bytes of first pages a process keeps in memory for those who
 	// read them again; Redis tells of changes, so they are as exact as others. It needs
-	// BodyCache, and one Redis that is no cluster. Default 64 MiB; negative means none.
+	// BodyCache, and one Redis: no cluster, no failover group. Default 64 MiB; negative
+	// means none.
 	PageCache int `default:"67108864" help:"Bytes of first pages kept in memory for those who read them again; negative: none."`
 	// ViewCache is how many authors of how many readers a process knows to belong
 	// into their feeds, at about 60 bytes each. They are checked with each read.

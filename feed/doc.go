@@ -132,8 +132,9 @@
 // question that was sent after the reader came, one for all who read at that moment:
 // what was deleted. So a kept page is as exact as one that is read. What could change
 // without Redis telling is not kept: pages with posts of large authors, pages that lack
-// a body, and on a cluster, where each node would have to be asked. Who comes after a
-// change pays one question more than without all this.
+// a body, and on a cluster or in a failover group, where more than one Redis would have
+// to be asked. Where the connection fails, pages are read on others meanwhile. Who comes
+// after a change pays one question more than without all this.
 //
 // # Why it is as it is
 //

@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -172,11 +173,11 @@ func (s *redisStore) recall(ctx context.Context, user string, want int) (*shownP
 	if err := s.tracked.wait(ctx); err != nil {
 		return nil, nil // whatever it is, the usual way tells
 	}
-	if s.fronts.has(user, f) {
-		gone, learnt := s.bodies.anyGone(f.page.ids, f.learnt.Load())
+	if s.tracker.tells() && s.fronts.has(user, f) {
+		gone, now := s.bodies.anyGone(f.page.ids, f.learnt.Load())
 		// Now and then the usual way puts off the expiry of the list.
 		if !gone && s.now().Sub(f.at) <= s.cfg.ColdAfter/20 {
-			f.learnt.Store(learnt)
+			f.learnt.Store(now)
 			s.metrics.fronts.WithLabelValues("memory").Inc()
 			return f.page, nil
 		}
@@ -210,6 +211,13 @@ func (s *redisStore) askTracked(ctx context.Context, cmds ...redis.Cmder) error 
 func (s *redisStore) execTracked(ctx context.Context, cmds []redis.Cmder) error {
 	news := s.bodies.ask(ctx)
 	_ = s.tracker.pipe.Exec(ctx, append([]redis.Cmder{news}, cmds...)...)
+	err := redispipe.FirstError([]redis.Cmder{news})
+	var answer redis.Error
+	if err != nil && !errors.As(err, &answer) {
+		// No answer at all, to nobody: what is known stays true.
+		s.tracker.rest()
+		return err
+	}
 	s.bodies.learn(news)
-	return redispipe.FirstError([]redis.Cmder{news})
+	return err
 }

@@ -1,15 +1,22 @@
 package feed
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"google.golang.org/protobuf/proto"
 
+	"activityfeed/internal/embedded"
 	"activityfeed/internal/event"
 	"activityfeed/internal/testenv"
 	pb "activityfeed/proto/activityfeed/v1"
@@ -223,7 +230,10 @@ func TestKeptPagesAreTrueAmongManyReaders(t *testing.T) {
 				case <-done:
 					return
 				default:
-					reader.firstPage(t)
+				}
+				if _, err := reader.api.GetHomeFeed(t.Context(), &pb.GetHomeFeedRequest{UserId: "bob", PageSize: 3}); err != nil {
+					t.Error(err)
+					return
 				}
 			}
 		})
@@ -311,6 +321,119 @@ func TestPagesAreNotKeptWhereRedisDoesNotTell(t *testing.T) {
 		}
 	})
 }
+
+// broken makes all pipelines of a client fail while it is on.
+type broken struct{ on atomic.Bool }
+
+func (b *broken) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (b *broken) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+
+func (b *broken) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		if !b.on.Load() {
+			return next(ctx, cmds)
+		}
+		for _, cmd := range cmds {
+			cmd.SetErr(errTapped)
+		}
+		return errTapped
+	}
+}
+
+// Where the tracked connection fails and others do not, pages are read on those, and
+// bodies stay in memory.
+func TestPagesAreReadWhileTheTrackedConnectionFails(t *testing.T) {
+	t.Parallel()
+	w, writer, reader, posts := keeping(t)
+	hook := &broken{}
+	reader.store.tracker.client.AddHook(hook)
+	hook.on.Store(true)
+	before, bodies := reader.recalled(t), reader.store.bodies.size
+	for i := range 4 {
+		if i%2 == 1 {
+			reader.store.fronts.forget() // else a page is in memory that cannot be asked for
+		}
+		posts = append(posts, writer.post(t, "ann"))
+		n := len(posts)
+		if got, want := reader.firstPage(t), []string{posts[n-1], posts[n-2], posts[n-3]}; !slices.Equal(got, want) {
+			t.Errorf("first page = %v, want %v", got, want)
+		}
+		w.clock.Advance(2 * trackerRest) // it is tried again
+	}
+	if reader.recalled(t) != before || reader.store.bodies.size <= bodies {
+		t.Errorf("%v pages came out of memory, and %d bytes of bodies became %d", reader.recalled(t)-before, bodies, reader.store.bodies.size)
+	}
+	hook.on.Store(false)
+	w.clock.Advance(2 * trackerRest)
+	for range 3 {
+		reader.firstPage(t)
+	}
+	if reader.recalled(t) == before {
+		t.Error("no page comes out of memory since the connection is back")
+	}
+}
+
+// An old version of the protocol takes the command and tells nothing.
+func TestPagesAreNotKeptWithoutTheProtocol(t *testing.T) {
+	t.Parallel()
+	conf := filepath.Join(t.TempDir(), "hello.conf")
+	if err := os.WriteFile(conf, []byte("rename-command HELLO \"\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	server := testenv.RedisServer(t, embedded.RedisConfig{NoPersist: true, Settings: map[string]string{"include": conf}})
+	w := newWorld(t, single(server.Addr()))
+	writer, reader := w.process(t, smallConfig()), w.process(t, smallConfig())
+	writer.apply(t, followed("bob", "ann"))
+	for range 4 {
+		post := writer.post(t, "ann")
+		for range 3 {
+			if got := reader.firstPage(t); got[0] != post {
+				t.Fatalf("first page = %v, want %s in front", got, post)
+			}
+		}
+	}
+	if n := reader.recalled(t); n != 0 || reader.store.tracker.tells() {
+		t.Errorf("%v pages came out of memory, Redis tells = %v", n, reader.store.tracker.tells())
+	}
+}
+
+func TestNoTracker(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		client redis.UniversalClient
+		want   bool
+	}{
+		{"one Redis", redis.NewClient(&redis.Options{}), true},
+		{"a cluster", redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{"127.0.0.1:1"}}), false},
+		{"a failover group", redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{"127.0.0.1:1"}}), false},
+	} {
+		tracker := newTracker(tt.client, time.Second, time.Now, nil, nil, nil)
+		if got := tracker != nil; got != tt.want {
+			t.Errorf("%s: tracker = %v, want %v", tt.name, got, tt.want)
+		}
+		if err := errors.Join(tracker.close(), tt.client.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+	for err, want := range map[string]bool{
+		"ERR unknown subcommand": true, "NOPERM this user has no permissions": true, "NOPROTO unsupported": true,
+		"BUSY Redis is busy": false, "LOADING Redis is loading": false, "NOAUTH Authentication required.": false,
+	} {
+		if got := refusal(redisError(err)); got != want {
+			t.Errorf("refusal of %q = %v, want %v", err, got, want)
+		}
+	}
+	if refusal(nil) || refusal(errTapped) {
+		t.Error("an answer that never came is a refusal")
+	}
+}
+
+// redisError is an error that Redis answers.
+type redisError string
+
+func (e redisError) Error() string { return string(e) }
+func (redisError) RedisError()     {}
 
 func TestFrontCache(t *testing.T) {
 	t.Parallel()

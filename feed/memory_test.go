@@ -88,6 +88,13 @@ func TestBodyCache(t *testing.T) {
 			c.place = newsID{}
 			c.put([]*post{body(1)}, learnt)
 		}, false},
+		{"nor what was read before it was", func(c *bodyCache, learnt uint64) {
+			c.place = newsID{}
+			newest := redis.NewXMessageSliceCmd(t.Context())
+			newest.SetVal([]redis.XMessage{{ID: "8-0"}})
+			c.learn(newest)
+			c.put([]*post{body(1)}, learnt)
+		}, false},
 		{"a body that was read before a delete came is not kept", func(c *bodyCache, learnt uint64) {
 			news(c, redis.XMessage{ID: "8-0", Values: map[string]any{newsField: body(1).id.String()}})
 			c.put([]*post{body(1)}, learnt)

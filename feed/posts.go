@@ -59,8 +59,8 @@ func (p *post) decode() error {
 
 // posts returns the posts that have a body, in the order of their ids. Deleted
 // posts are left out, missing ones too; all says that there are none of the latter. The
-// ids must have been read from Redis by [redisStore.ask] after the request came: it
-// tells what was deleted before, of posts whose bodies are in memory.
+// ids must have been read from Redis by [redisStore.ask], or askTracked, after the
+// request came: these tell what was deleted before, of posts whose bodies are in memory.
 func (s *redisStore) posts(ctx context.Context, ids []event.ID) (posts []*post, all bool, err error) {
 	found := make([]*post, len(ids))
 	unknown, learnt := s.bodies.get(ids, found)

@@ -96,7 +96,7 @@ func newRedisStore(cfg Config, client redis.UniversalClient, now func() time.Tim
 	s.reads = newLane(readPipelines, readPipelineSize, s.execReads)
 	s.reads.gather = true
 	if cfg.PageCache > 0 && cfg.BodyCache > 0 {
-		s.tracker = newTracker(client, cfg.RedisTimeout, s.fronts.changed, s.fronts.forget, func(err error) {
+		s.tracker = newTracker(client, cfg.RedisTimeout, now, s.fronts.changed, s.fronts.forget, func(err error) {
 			log.Info("pages are not kept in memory: Redis does not tell of changes", "err", err)
 		})
 		s.tracked = newLane(1, readPipelineSize, s.execTracked)

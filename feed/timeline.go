@@ -141,12 +141,19 @@ func (w window) spare(ids []event.ID, want int) int {
 // is surely above cursor.
 func (s *redisStore) read(ctx context.Context, user string, known known, cursor event.ID, count int, first *reading) (window, error) {
 	if cursor == noCursor {
+		// Who has marks merges lists of which nobody tells.
+		tracked := first != nil && len(known.pulled) == 0
 		ask := s.ask
-		if first != nil {
+		if tracked {
 			ask = s.askTracked
 		}
-		if w, ok, err := s.readHead(ctx, ask, user, known, count); ok || err != nil {
-			w.tracked = first != nil
+		w, ok, err := s.readHead(ctx, ask, user, known, count)
+		if err != nil && tracked && ctx.Err() == nil {
+			tracked = false // one connection may fail where others do not
+			w, ok, err = s.readHead(ctx, s.ask, user, known, count)
+		}
+		if ok || err != nil {
+			w.tracked = tracked
 			return w, err
 		}
 	}
