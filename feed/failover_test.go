@@ -13,6 +13,23 @@ import (
 	"activityfeed/internal/testenv"
 )
 
+// outlast delivers a fact until it is taken, as the subscriber does in an outage.
+func (h *history) outlast(t *testing.T, fact proto.Message) {
+	t.Helper()
+	e := h.w.event(fact)
+	h.log = append(h.log, e)
+	for attempt, limit := 1, time.Now().Add(20*time.Second); ; attempt++ {
+		err := h.deliver(t.Context(), e, attempt)
+		if err == nil {
+			return
+		}
+		if fault.KindOf(err) != fault.Unavailable || time.Now().After(limit) {
+			t.Fatalf("deliver, attempt %d: %v, want an outage that ends", attempt, err)
+		}
+		time.Sleep(100 * time.Millisecond) // a failover is decided by other processes
+	}
+}
+
 // A master is killed in the middle of a fan-out, and its replica takes over. Writes
 // that were answered may be lost with it; events that fail come again, as the
 // subscriber has them come. A restore from the log brings back the rest.
@@ -26,7 +43,7 @@ func TestAFailoverLosesNothingAfterARestore(t *testing.T) {
 	reader := func(i int) string { return fmt.Sprintf("reader%02d", i) }
 	for i := range readers {
 		fact := followed(reader(i), "ann")
-		h.happen(t, fact)
+		h.outlast(t, fact)
 		m.apply(fact)
 		h.wantHome(t, reader(i))
 	}
@@ -39,19 +56,8 @@ func TestAFailoverLosesNothingAfterARestore(t *testing.T) {
 			facts = append(facts, unfollowed(reader(i), "ann"))
 		}
 		for _, fact := range facts {
-			e := w.event(fact)
-			h.log = append(h.log, e)
+			h.outlast(t, fact)
 			m.apply(fact)
-			for attempt, limit := 1, time.Now().Add(20*time.Second); ; attempt++ {
-				err := p.deliver(t.Context(), e, attempt)
-				if err == nil {
-					break
-				}
-				if fault.KindOf(err) != fault.Unavailable || time.Now().After(limit) {
-					t.Fatalf("deliver after a failover, attempt %d: %v, want an outage that ends", attempt, err)
-				}
-				time.Sleep(100 * time.Millisecond) // a failover is decided by other processes
-			}
 		}
 	}
 	cluster.AwaitMaster(t)

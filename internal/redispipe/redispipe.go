@@ -46,6 +46,9 @@ func (p *Pipe) Exec(ctx context.Context, cmds ...redis.Cmder) error {
 	if err := p.load(ctx); err != nil {
 		return err
 	}
+	for _, cmd := range again {
+		cmd.SetErr(nil) // the client would keep this error when the next call gets no answer
+	}
 	_ = p.send(ctx, again) // FirstError sees it
 	return FirstError(cmds)
 }
