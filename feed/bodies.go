@@ -71,10 +71,16 @@ func parseNewsID(id string) (newsID, bool) {
 
 func newBodyCache(limit int) *bodyCache {
 	c := &bodyCache{limit: limit}
-	// The size is bounded by bytes; entries are counted by nobody.
-	const many = 1 << 30
-	c.kept, _ = simplelru.NewLRU(many, func(_ event.ID, p *post) { c.size -= p.weight() }) // fails for sizes below 1 only
+	c.kept = newLRU(func(_ event.ID, p *post) { c.size -= p.weight() })
 	return c
+}
+
+// newLRU returns what keeps the order of use in a memory whose owner bounds its size by
+// other than the number of entries.
+func newLRU[K comparable, V any](evicted func(K, V)) *simplelru.LRU[K, V] {
+	const many = 1 << 30
+	lru, _ := simplelru.NewLRU(many, evicted) // fails for sizes below 1 only
+	return lru
 }
 
 // get puts the posts that are kept into the places of their ids and returns the

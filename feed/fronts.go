@@ -62,8 +62,7 @@ func (f *front) weight() int {
 
 func newFrontCache(limit int) *frontCache {
 	c := &frontCache{limit: limit}
-	const many = 1 << 30
-	c.users, _ = simplelru.NewLRU(many, func(_ string, f *front) { c.size -= f.weight() }) // fails for sizes below 1 only
+	c.users = newLRU(func(_ string, f *front) { c.size -= f.weight() })
 	return c
 }
 
@@ -175,8 +174,7 @@ func (s *redisStore) recall(ctx context.Context, user string, want int) (*shownP
 	}
 	if s.tracker.tells() && s.fronts.has(user, f) {
 		gone, now := s.bodies.anyGone(f.page.ids, f.learnt.Load())
-		// Now and then the usual way puts off the expiry of the list.
-		if !gone && s.now().Sub(f.at) <= s.cfg.ColdAfter/20 {
+		if !gone && s.lookedAt(f.at) {
 			f.learnt.Store(now)
 			s.metrics.fronts.WithLabelValues("memory").Inc()
 			return f.page, nil

@@ -68,7 +68,7 @@ func TestAFirstPageIsKeptUntilSomethingChanges(t *testing.T) {
 		want   []int // of posts; the new one is the last
 	}{
 		{"a post", func(t *testing.T, _ *world, writer *process, _ []string) string { return writer.post(t, "ann") }, []int{4, 3, 2}},
-		{"a late post into the middle", func(t *testing.T, w *world, writer *process, _ []string) string {
+		{"a late post behind those that are there", func(t *testing.T, w *world, writer *process, _ []string) string {
 			late := posted("ann", shift(w.ids.Next(), -10*time.Minute), w.clock.Now())
 			writer.apply(t, late)
 			return late.GetPhoto().GetPostId()
@@ -111,6 +111,10 @@ func TestAFirstPageIsKeptUntilSomethingChanges(t *testing.T) {
 			}
 			return ""
 		}, nil},
+		{"the time at which the expiry of the list is looked at", func(_ *testing.T, w *world, _ *process, _ []string) string {
+			w.clock.Advance(Config{}.withDefaults().ColdAfter/20 + time.Second)
+			return ""
+		}, []int{3, 2, 1}},
 		{"a connection that was lost meanwhile", func(t *testing.T, w *world, writer *process, _ []string) string {
 			w.cutTracked(t)
 			return writer.post(t, "cat")

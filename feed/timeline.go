@@ -180,7 +180,7 @@ type asker func(ctx context.Context, cmds ...redis.Cmder) error
 // since the entries alone tell whether the end was reached. It returns false if the
 // edition has changed, or is missing.
 func (s *redisStore) readHead(ctx context.Context, ask asker, user string, known known, count int) (window, bool, error) {
-	if known.edition == nil || s.now().Sub(known.at) > s.cfg.ColdAfter/20 {
+	if known.edition == nil || !s.lookedAt(known.at) {
 		return s.readWholeHead(ctx, ask, user, count)
 	}
 	// Replies as they come: to make thirty strings of one took longer than to read it.
@@ -259,6 +259,10 @@ func parseWindow(reply []string) window {
 	}
 	return w
 }
+
+// lookedAt says whether a list whose expiry was looked at then needs no look yet:
+// keepWarm puts it off when a tenth of its time has passed.
+func (s *redisStore) lookedAt(then time.Time) bool { return s.now().Sub(then) <= s.cfg.ColdAfter/20 }
 
 // keepWarm puts the expiry of a feed off that is being read, or makes it be built
 // anew if it can do with fewer marks. A tenth of the time must have passed first: a

@@ -48,8 +48,7 @@ const editionWeight = 4
 
 func newViewCache(limit int) *viewCache {
 	c := &viewCache{limit: limit}
-	const many = 1 << 30
-	c.users, _ = simplelru.NewLRU(many, func(_ string, e *edition) { c.size -= editionWeight + len(e.home) }) // fails for sizes below 1 only
+	c.users = newLRU(func(_ string, e *edition) { c.size -= editionWeight + len(e.home) })
 	return c
 }
 
