@@ -82,7 +82,7 @@ func (t *Tables) Hold(ctx context.Context) (held context.Context, release func()
 // Refill makes one table anew from its topic, beside the one that serves:
 //
 //	Begin; Add and Flush what the log has; Rest, and Keep or not; Add and Flush what
-//	has come meanwhile; Swap; Add and Flush what came until then; End
+//	has come meanwhile; Swap; Add and Flush what came until then; Late; End
 //
 // Until Swap nothing changes for readers and for the sink, who goes on writing to the
 // table that serves. Swap exchanges the two by name, in one step on each server. What
@@ -277,20 +277,27 @@ func (r *Refill) Wait() error {
 	return err
 }
 
-// insert writes rows, also when ClickHouse is away for a while.
+// insert writes rows.
 func (r *Refill) insert(ctx context.Context, into string, origin record.Origin, rows block) error {
 	to := &store{conn: r.conn, table: into, timeout: r.cfg.SchemaTimeout}
+	err := r.patiently(ctx, func() error {
+		return to.insert(ctx, token(origin, rows, 0, rows.len()), rows, 0, rows.len())
+	}, "topic", origin.Topic, "partition", origin.Partition, "offset", origin.Offset)
+	if err != nil {
+		return fmt.Errorf("analytics: insert %s-%d into %s: %w", origin, rows.place(rows.len()-1), into, err)
+	}
+	return nil
+}
+
+// patiently tries again when ClickHouse is away for a while; about is for the log.
+func (r *Refill) patiently(ctx context.Context, try func() error, about ...any) error {
 	begin := time.Now()
 	for pause := refillPause; ; pause = min(2*pause, 5*time.Second) {
-		err := to.insert(ctx, token(origin, rows, 0, rows.len()), rows, 0, rows.len())
-		if err == nil {
-			return nil
+		err := try()
+		if err == nil || ctx.Err() != nil || blameOf(err) != blameEngine || time.Since(begin) > refillPatience {
+			return err
 		}
-		if ctx.Err() != nil || blameOf(err) != blameEngine || time.Since(begin) > refillPatience {
-			return fmt.Errorf("analytics: insert %s-%d into %s: %w", origin, rows.place(rows.len()-1), into, err)
-		}
-		r.log.WarnContext(ctx, "rebuild: ClickHouse takes no insert, trying again", "topic", origin.Topic,
-			"partition", origin.Partition, "offset", origin.Offset, "err", err)
+		r.log.WarnContext(ctx, "rebuild: ClickHouse takes no insert, trying again", append(about, "err", err)...)
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:

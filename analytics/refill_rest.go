@@ -31,11 +31,8 @@ func (r *Refill) Rest(ctx context.Context, ends map[int32]int64) (n int64, from,
 
 // Keep carries the rest, that many rows, over into the table that is filled.
 func (r *Refill) Keep(ctx context.Context, rest int64, ends map[int32]int64) error {
-	columns := r.newBlock().columns() + ", inserted_at"
-	ctx = clickhouse.Context(r.spilling(ctx), clickhouse.WithSettings(clickhouse.Settings{
-		"insert_allow_materialized_columns": 1, "distributed_foreground_insert": 1, "max_partitions_per_insert_block": 0,
-		"max_bytes_before_external_group_by": r.cfg.QueryMemory << 19,
-	}))
+	columns := r.keptColumns()
+	ctx = r.keeping(ctx)
 	parts := rest/keepAtOnce + 1
 	for part := range parts {
 		only := fmt.Sprintf("%s %% %d = %d", r.id, parts, part)
@@ -46,6 +43,37 @@ func (r *Refill) Keep(ctx context.Context, rest int64, ends map[int32]int64) err
 		}
 	}
 	return nil
+}
+
+// Late carries over, after Swap, what came into the old table since Begin and is not of
+// the topic: events replayed from poison, which the log may have forgotten. An insert
+// that was under way at the Swap had all the time of the last Add to end.
+func (r *Refill) Late(ctx context.Context) error {
+	sql := fmt.Sprintf("INSERT INTO %[1]s (%[2]s) SELECT %[2]s FROM %[3]s WHERE log_topic != '%[4]s' AND inserted_at >= fromUnixTimestamp64Milli(toInt64(%[5]d))",
+		r.into, r.keptColumns(), r.to.Table(r.shadow), r.topic, r.begun.UnixMilli())
+	// Nobody could do it later: the old table goes.
+	err := r.patiently(ctx, func() error { return r.conn.Exec(r.keeping(ctx), sql) }, "table", r.table)
+	if err != nil {
+		return fmt.Errorf("analytics: the new table of %s serves; carry over what was replayed meanwhile: %w", r.table, err)
+	}
+	return nil
+}
+
+// keptColumns are those of a row that is carried over: it keeps when it came in.
+func (r *Refill) keptColumns() string { return r.newBlock().columns() + ", inserted_at" }
+
+// keeping is for statements that carry rows over.
+func (r *Refill) keeping(ctx context.Context) context.Context {
+	return clickhouse.Context(ctx, clickhouse.WithSettings(clickhouse.Settings{
+		"insert_allow_materialized_columns": 1,
+		"distributed_foreground_insert":     1,
+		"max_partitions_per_insert_block":   0,
+		// The shards would each insert for themselves, where 26.7 forgets that materialized
+		// columns were allowed.
+		"parallel_distributed_insert_select": 0,
+		"max_execution_time":                 0,
+		"max_bytes_before_external_group_by": r.cfg.QueryMemory << 19, // half of it
+	}))
 }
 
 // spilling is for questions about all rows: they take disk, not memory, and the time

@@ -155,22 +155,63 @@ func TestRefillWhileEventsCome(t *testing.T) {
 	}
 }
 
-// trim makes the log forget its beginning: all records of a partition before an offset.
-func trim(t *testing.T, brokers []string, before map[int32]int64) {
+// Poison that is replayed while the table is made anew may be of events that the log has
+// forgotten: then nothing but the old table has them, whenever it was.
+func TestRefillKeepsWhatIsReplayedMeanwhile(t *testing.T) {
+	t.Parallel()
+	for _, notInLog := range []rebuild.NotInLog{rebuild.Refuse, rebuild.Keep, rebuild.Drop} {
+		t.Run(string(notInLog), func(t *testing.T) {
+			t.Parallel()
+			table := newTable(t)
+			brokers := newLog(t)
+			publish(t, brokers, manyPhotos(0, 99)...)
+			r := run(t, table.cfg, brokers)
+			await(t, "100 rows", r.store.reached(100))
+			_, err := refillEvents(t, table.cfg, brokers, func(deps *rebuild.RefillDeps) {
+				deps.NotInLog = notInLog
+				deps.Table = late{deps.Table, func() {
+					publishTo(t, brokers, event.RetryTopic(Service), manyPhotos(100, 102)...)
+					await(t, "the replayed in the old table", r.store.reached(103))
+				}}
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := table.count("SELECT uniqExact(event_id) FROM {db}.events"); got != 103 {
+				t.Errorf("%d events after the rebuild, want 103", got)
+			}
+			if got := table.count("SELECT count() FROM {db}.events WHERE log_topic != 'activity'"); got != 3 {
+				t.Errorf("%d rows from elsewhere, want 3", got)
+			}
+		})
+	}
+}
+
+// forget makes the log forget all but the last few records of each partition, and
+// returns how many those are.
+func forget(t *testing.T, brokers []string, but int64) (forgotten int64) {
 	t.Helper()
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer client.Close()
-	offsets := kadm.Offsets{}
-	for partition, at := range before {
-		offsets.AddOffset(event.Topic, partition, at, -1)
+	admin := kadm.NewClient(client)
+	ends, err := admin.ListEndOffsets(t.Context(), event.Topic)
+	if err := errors.Join(err, ends.Error()); err != nil {
+		t.Fatal(err)
 	}
-	answer, err := kadm.NewClient(client).DeleteRecords(t.Context(), offsets)
+	offsets := kadm.Offsets{}
+	ends.Each(func(end kadm.ListedOffset) {
+		before := max(end.Offset-but, 0)
+		offsets.AddOffset(event.Topic, end.Partition, before, -1)
+		forgotten += before
+	})
+	answer, err := admin.DeleteRecords(t.Context(), offsets)
 	if err := errors.Join(err, answer.Error()); err != nil {
 		t.Fatal(err)
 	}
+	return forgotten
 }
 
 func TestRefillFromAShortLog(t *testing.T) {
@@ -193,23 +234,7 @@ func TestRefillFromAShortLog(t *testing.T) {
 			await(t, "500 rows", r.store.reached(500))
 			r.close()
 			before := table.lines(content)
-			admin, err := kafka.NewAdmin(brokers)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer admin.Close()
-			ends, err := admin.EndOffsets(t.Context(), event.Topic)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for partition := range ends {
-				ends[partition] -= min(ends[partition], 3)
-			}
-			trim(t, brokers, ends)
-			var lost int64
-			for _, end := range ends {
-				lost += end
-			}
+			lost := forget(t, brokers, 3)
 
 			result, err := refillEvents(t, table.cfg, brokers, func(deps *rebuild.RefillDeps) { deps.NotInLog = tt.notInLog })
 			if refused := errors.Is(err, rebuild.ErrNotInLog); refused != (tt.notInLog == "") || (err != nil && !refused) {

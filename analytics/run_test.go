@@ -227,6 +227,11 @@ func newLog(t testing.TB) []string {
 // publish puts events on the log, each under its own key.
 func publish(t testing.TB, brokers []string, events ...event.Event) {
 	t.Helper()
+	publishTo(t, brokers, event.Topic, events...)
+}
+
+func publishTo(t testing.TB, brokers []string, topic string, events ...event.Event) {
+	t.Helper()
 	publisher, err := kafka.NewPublisher(kafka.PublisherConfig{Brokers: brokers}, testenv.Logger(t))
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +245,7 @@ func publish(t testing.TB, brokers []string, events ...event.Event) {
 		}
 		messages = append(messages, msg)
 	}
-	if err := publisher.Publish(event.Topic, messages...); err != nil {
+	if err := publisher.Publish(topic, messages...); err != nil {
 		t.Fatal(err)
 	}
 }

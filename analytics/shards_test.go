@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"activityfeed/internal/embedded"
+	"activityfeed/internal/rebuild"
 	"activityfeed/internal/testenv"
 )
 
@@ -71,6 +72,11 @@ func TestTwoShards(t *testing.T) {
 	connect(t, broken).exec("ALTER TABLE {db}.events_local DELETE WHERE event_id % 3 = 0 SETTINGS mutations_sync = 2")
 	if _, err := refillEvents(t, cfg, brokers, nil); err != nil {
 		t.Errorf("rebuild over two shards: %v", err)
+	}
+	// The same rows, of which the log has forgotten most.
+	forget(t, brokers, 3)
+	if _, err := refillEvents(t, cfg, brokers, func(deps *rebuild.RefillDeps) { deps.NotInLog = rebuild.Keep }); err != nil {
+		t.Errorf("rebuild over two shards from a short log: %v", err)
 	}
 	for i, addr := range addrs {
 		one := cfg

@@ -53,8 +53,10 @@ type Table interface {
 	// Keep carries these rows over.
 	Rest(ctx context.Context, ends map[int32]int64) (rows int64, from, to time.Time, err error)
 	Keep(ctx context.Context, rows int64, ends map[int32]int64) error
-	// Swap puts the new table in the place of the old one, End drops the other.
+	// Swap puts the new table in the place of the old one; Late then carries over what
+	// came into the old one since Begin from elsewhere than the topic. End drops the other.
 	Swap(ctx context.Context) error
+	Late(ctx context.Context) error
 	End(ctx context.Context) error
 }
 
@@ -148,7 +150,7 @@ func (r *refill) all(ctx context.Context) (err error) {
 	if _, err := r.more(ctx); err != nil {
 		return errors.Join(fmt.Errorf("the new table serves, and lacks rows of the last moments; run this again: %w", err), table.Wait())
 	}
-	return nil
+	return table.Late(ctx)
 }
 
 // fill adds all that the log has.
