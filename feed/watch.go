@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"activityfeed/internal/event"
+	"activityfeed/internal/livestream"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -50,8 +51,15 @@ func (s *feedService) WatchFeed(req *pb.WatchFeedRequest, stream grpc.ServerStre
 		return err
 	}
 	defer s.hub.leave(w)
-	out := s.newSender(stream)
-	defer close(out.messages)
+	out := livestream.NewSender(stream, livestream.Ends{
+		SlowAfter: s.cfg.SlowClient,
+		Slow: func() error {
+			s.hub.metrics.cut.WithLabelValues("stuck").Inc()
+			return errWatchSlow
+		},
+		Stop: s.hub.stopped, Stopped: errLiveStopped,
+	}, s.hub.streams.Done)
+	defer out.Close()
 
 	recent := decoded(late)
 	var missed []event.ID
@@ -163,7 +171,7 @@ func (s *feedService) catchUp(ctx context.Context, live *liveStream, missed []ev
 			live.place.raise(shift(n.post, -lateness))
 		}
 	}
-	return live.out.send(ctx, &pb.WatchFeedResponse{
+	return live.out.Send(ctx, &pb.WatchFeedResponse{
 		Update: &pb.WatchFeedResponse_CaughtUp{CaughtUp: true}, Cursor: live.place.token(live.list),
 	})
 }
@@ -174,7 +182,7 @@ type liveStream struct {
 	w     *watcher
 	place *place
 	list  tokenList
-	out   *feedSender
+	out   *livestream.Sender[pb.WatchFeedResponse]
 	now   func() time.Time
 }
 
@@ -220,48 +228,5 @@ func (l *liveStream) send(ctx context.Context, n news) error {
 		msg.Update = &pb.WatchFeedResponse_SeenPostId{SeenPostId: n.post.String()}
 	}
 	msg.Cursor = l.place.token(l.list)
-	return l.out.send(ctx, msg)
-}
-
-// feedSender hands messages to a stream from a goroutine of its own: Send blocks for
-// as long as a client does not read, and only the end of the call interrupts it.
-type feedSender struct {
-	messages chan *pb.WatchFeedResponse
-	results  chan error
-	limit    time.Duration
-	hub      *hub
-}
-
-func (s *feedService) newSender(stream grpc.ServerStreamingServer[pb.WatchFeedResponse]) *feedSender {
-	out := &feedSender{
-		messages: make(chan *pb.WatchFeedResponse), results: make(chan error, 1),
-		limit: s.cfg.SlowClient, hub: s.hub,
-	}
-	// The hub waits for it, see join. It ends with the call at the latest.
-	go func() {
-		defer s.hub.streams.Done()
-		for msg := range out.messages {
-			out.results <- stream.Send(msg)
-		}
-	}()
-	return out
-}
-
-// send returns when the message is in the buffers between us and the client, or with
-// the error with which the call has to end.
-func (o *feedSender) send(ctx context.Context, msg *pb.WatchFeedResponse) error {
-	o.messages <- msg // the goroutine waits for it
-	limit := time.NewTimer(o.limit)
-	defer limit.Stop()
-	select {
-	case err := <-o.results:
-		return err
-	case <-limit.C:
-		o.hub.metrics.cut.WithLabelValues("stuck").Inc()
-		return errWatchSlow
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-o.hub.stopped:
-		return errLiveStopped
-	}
+	return l.out.Send(ctx, msg)
 }

@@ -12,6 +12,7 @@ import (
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
+	"activityfeed/internal/livestream"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -41,8 +42,15 @@ func (s *service) WatchNotifications(
 		return err
 	}
 	defer s.hub.leave(w)
-	client := s.newSender(stream)
-	defer close(client.messages)
+	client := livestream.NewSender(stream, livestream.Ends{
+		SlowAfter: s.cfg.SlowClient,
+		Slow: func() error {
+			s.metrics.slow.Inc()
+			return errSlow
+		},
+		Stop: s.hub.stopped, Stopped: errStopped,
+	}, s.hub.streams.Done)
+	defer client.Close()
 
 	ctx := stream.Context()
 	// Only the first view has to come in time.
@@ -60,7 +68,7 @@ func (s *service) WatchNotifications(
 			}
 			for _, r := range place.advance(v) {
 				msg := &pb.WatchNotificationsResponse{Notification: r.message(), UnreadCount: int32(v.unread), UnseenCount: int32(v.unseen)}
-				if err := client.send(ctx, msg); err != nil {
+				if err := client.Send(ctx, msg); err != nil {
 					return err
 				}
 			}
@@ -129,51 +137,4 @@ func (c *cursor) meet(id event.ID) bool {
 		c.met = slices.Delete(c.met, 0, over)
 	}
 	return true
-}
-
-// sender hands messages to a stream from a goroutine of its own: Send blocks for
-// as long as a client does not read, and only the end of the call interrupts it.
-type sender struct {
-	messages chan *pb.WatchNotificationsResponse
-	results  chan error
-	limit    time.Duration
-	stopped  <-chan struct{}
-	slow     func()
-}
-
-func (s *service) newSender(stream grpc.ServerStreamingServer[pb.WatchNotificationsResponse]) *sender {
-	c := &sender{
-		messages: make(chan *pb.WatchNotificationsResponse),
-		results:  make(chan error, 1),
-		limit:    s.cfg.SlowClient,
-		stopped:  s.hub.stopped,
-		slow:     s.metrics.slow.Inc,
-	}
-	// The hub waits for it, see join. It ends with the call at the latest.
-	go func() {
-		defer s.hub.streams.Done()
-		for msg := range c.messages {
-			c.results <- stream.Send(msg)
-		}
-	}()
-	return c
-}
-
-// send returns when the message is in the buffers between us and the client, or
-// with the error with which the call has to end.
-func (c *sender) send(ctx context.Context, msg *pb.WatchNotificationsResponse) error {
-	c.messages <- msg // the goroutine waits for it
-	limit := time.NewTimer(c.limit)
-	defer limit.Stop()
-	select {
-	case err := <-c.results:
-		return err
-	case <-limit.C:
-		c.slow()
-		return errSlow
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-c.stopped:
-		return errStopped
-	}
 }
