@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,7 +101,7 @@ func newWorld(t testing.TB, dial func(testing.TB) redis.UniversalClient) *world 
 // single dials one Redis.
 func single(addr string) func(testing.TB) redis.UniversalClient {
 	return func(t testing.TB) redis.UniversalClient {
-		client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1})
+		client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, MaxRetries: -1, ReadTimeout: testenv.RedisTimeout})
 		t.Cleanup(func() { client.Close() })
 		return client
 	}
@@ -147,6 +148,7 @@ type failer interface{ Fatal(args ...any) }
 
 // restart makes the process forget what it has in memory.
 func (p *process) restart(t failer, cfg Config) {
+	cfg.RedisTimeout = cmp.Or(cfg.RedisTimeout, testenv.RedisTimeout)
 	f, err := New(cfg, Deps{Log: slog.New(slog.DiscardHandler), Redis: p.client, Now: p.w.clock.Now, Metrics: p.metrics})
 	if err != nil {
 		t.Fatal(err)

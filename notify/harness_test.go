@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -56,6 +57,7 @@ type world struct {
 func newWorld(t testing.TB, client redis.UniversalClient, cfg Config) *world {
 	t.Helper()
 	clock := testenv.NewClock(time.Now().Truncate(time.Millisecond))
+	cfg.RedisTimeout = cmp.Or(cfg.RedisTimeout, testenv.RedisTimeout)
 	n, err := New(cfg, Deps{Log: testenv.Logger(t), Redis: client, Now: clock.Now})
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package testenv
 import (
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -27,9 +28,13 @@ func OnEveryRedis(t *testing.T, test func(t *testing.T, client redis.UniversalCl
 	}
 }
 
+// RedisTimeout is how long a test waits for an answer of Redis that it has no doubt of:
+// a shared machine may stand still for longer than the 3 s of the product.
+const RedisTimeout = 10 * time.Second
+
 // RedisClient returns a client of the Redis at an address, closed at the test's end.
 func RedisClient(t testing.TB, addr string) *redis.Client {
-	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true})
+	client := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, ReadTimeout: RedisTimeout})
 	t.Cleanup(func() { _ = client.Close() })
 	return client
 }

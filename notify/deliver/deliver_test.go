@@ -53,7 +53,7 @@ func newBed(t *testing.T, cfg deliver.Config, senders push.Senders) *bed {
 	t.Helper()
 	client := testenv.RedisClient(t, testenv.Redis(t))
 	b := &bed{
-		t: t, client: client, devices: device.New(client, 3*time.Second), clock: testenv.NewClock(time.Now().Truncate(time.Millisecond)),
+		t: t, client: client, devices: device.New(client, testenv.RedisTimeout), clock: testenv.NewClock(time.Now().Truncate(time.Millisecond)),
 		inboxes: make(map[string]deliver.Inbox),
 	}
 	var err error
@@ -63,6 +63,7 @@ func newBed(t *testing.T, cfg deliver.Config, senders push.Senders) *bed {
 	cfg.Poll = 5 * time.Millisecond
 	b.Deliverer, err = deliver.New(cfg, deliver.Deps{
 		Log: testenv.Logger(t), Redis: client, Devices: b.devices, Home: b, Senders: senders, Now: b.clock.Now,
+		RedisTimeout: testenv.RedisTimeout,
 	})
 	if err != nil {
 		t.Fatal(err)
