@@ -129,10 +129,10 @@ func TestBatchIsFormedAgainAfterACrash(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		name string
-		stop func(c cluster, r *reader)
+		stop func(c cluster, r *reader, group string)
 	}{
-		{"killed", func(_ cluster, r *reader) { r.cable.cut() }},
-		{"closed with the batch unsettled", func(_ cluster, r *reader) { _ = r.sub.Close() }},
+		{"killed", func(c cluster, r *reader, group string) { r.cable.cut(); c.evict(r.t, group) }},
+		{"closed with the batch unsettled", func(_ cluster, r *reader, _ string) { _ = r.sub.Close() }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -146,7 +146,7 @@ func TestBatchIsFormedAgainAfterACrash(t *testing.T) {
 			r.wantRun(0, 9)
 			pairs, _ = values(10, 15)
 			c.produce(t, topic, pairs...)
-			tt.stop(c, r)
+			tt.stop(c, r, cfg.Group)
 
 			// Other limits, the same bounds.
 			cfg.Batch = &kafka.BatchConfig{MaxRecords: 4, MaxWait: 50 * time.Millisecond}

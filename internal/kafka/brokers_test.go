@@ -16,6 +16,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"activityfeed/internal/kafka"
 	"activityfeed/internal/testenv/apachekafka"
@@ -132,7 +133,8 @@ func (c *cable) Dial(ctx context.Context, network, addr string) (net.Conn, error
 	defer c.mu.Unlock()
 	if c.isCut {
 		_ = conn.Close()
-		return nil, errors.New("the cable is cut")
+		// As of a real network, so that the client takes it for an outage.
+		return nil, &net.OpError{Op: "dial", Net: network, Err: errors.New("the cable is cut")}
 	}
 	c.conns = append(c.conns, conn)
 	return conn, nil
@@ -151,6 +153,30 @@ func (c *cable) mended() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.isCut = false
+}
+
+// evict takes all members out of a group, as the broker does with those that were
+// silent for a session: a test that kills a member need not wait for that.
+func (c cluster) evict(t *testing.T, group string) {
+	t.Helper()
+	client := c.client(t)
+	described, err := kadm.NewClient(client).DescribeGroups(t.Context(), group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Group = group
+	for _, member := range described[group].Members {
+		one := kmsg.NewLeaveGroupRequestMember()
+		one.MemberID = member.MemberID
+		leave.Members = append(leave.Members, one)
+	}
+	if len(leave.Members) == 0 {
+		t.Fatal("the group has no members")
+	}
+	if _, err := leave.RequestWith(t.Context(), client); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // testLog shows what goes wrong and nothing else.

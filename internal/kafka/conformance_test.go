@@ -112,7 +112,7 @@ func pubSub(t *testing.T, brokers []string, group string, key func(*message.Mess
 		NackBackoff:    10 * time.Millisecond,
 		MaxNackBackoff: 50 * time.Millisecond,
 		Drain:          3 * time.Second,
-		Session:        6 * time.Second,
+		Session:        20 * time.Second,
 		Heartbeat:      500 * time.Millisecond,
 		Rebalance:      5 * time.Second,
 		CommitInterval: 200 * time.Millisecond,

@@ -148,6 +148,7 @@ func TestKilledMembersWorkIsDoneByOthers(t *testing.T) {
 	out[1].Ack() // finished behind an unfinished one: has to come again
 	c.commits(t, cfg.Group, topic, 1)
 	victim.cable.cut()
+	c.evict(t, cfg.Group)
 
 	heir := c.read(t.Context(), t, cfg, topic)
 	var got []string
