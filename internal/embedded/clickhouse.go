@@ -218,8 +218,18 @@ func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string,
 		return err
 	}
 	cmd.Stdin = theirs
-	c, err := startChild("clickhouse", cmd, clickHouseLine, log) // it outlives this call
-	_ = theirs.Close()                                           // the child has its own copy
+	// An engine that cannot have a port says so and lives on.
+	listening, deaf := context.WithCancelCause(ctx)
+	defer deaf(nil)
+	parse := func(line string) (slog.Level, string, bool) {
+		level, text, ok := clickHouseLine(line)
+		if listenFailure.MatchString(text) {
+			deaf(errors.New(text))
+		}
+		return level, text, ok
+	}
+	c, err := startChild("clickhouse", cmd, parse, log) // it outlives this call
+	_ = theirs.Close()                                  // the child has its own copy
 	if err != nil {
 		_ = ours.Close()
 		return err
@@ -228,7 +238,8 @@ func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string,
 	_, _ = held.WriteAt(fmt.Appendf(nil, "%d (clickhouse)\n", c.pid()), 0)
 
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(web))
-	if err := waitReady(ctx, c, func(ctx context.Context) error { return askClickHouse(ctx, addr, h.password) }); err != nil {
+	err = waitReady(listening, c, func(ctx context.Context) error { return askClickHouse(ctx, addr, h.password) })
+	if err = cmp.Or(err, context.Cause(listening)); err != nil { // HTTP may answer without the native port
 		c.stop(time.Second)
 		_ = ours.Close()
 		return err

@@ -149,6 +149,9 @@ func askClickHouse(ctx context.Context, addr, password string) error {
 // frame is a line of a C++ stack trace, which says nothing without symbols.
 var frame = regexp.MustCompile(`^(ClientBase: +)?(\d+\. \S+ @ 0x|Stack trace: 0x|\(version |#{8})`)
 
+// listenFailure is what the engine says of a port that it cannot have, see serveQuery.
+var listenFailure = regexp.MustCompile(`Listen \[127\.0\.0\.1\]:\d+ failed`)
+
 // clickHouseLine gives a line of the engine its level. A line reads
 // "2026.11.22 02:00:00.000000 [ 1 ] {} <Error> Component: text"; the errors
 // repeat what the client was told, so they are warnings at most.

@@ -240,6 +240,26 @@ func TestClickHouseDirectoryHasOneServer(t *testing.T) {
 	}
 }
 
+// The engine lives on without a port that somebody else has. That must not keep us
+// waiting: another port may be free.
+func TestClickHouseOnATakenPort(t *testing.T) {
+	t.Parallel()
+	testenv.ClickHouse(t) // skips where there is none
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := l.Addr().(*net.TCPAddr).Port
+	for name, cfg := range map[string]embedded.ClickHouseConfig{"native": {TCPPort: taken}, "HTTP": {HTTPPort: taken}} {
+		cfg.Dir = t.TempDir()
+		_, err := embedded.StartClickHouse(t.Context(), cfg, testenv.Logger(t))
+		if err == nil || !strings.Contains(err.Error(), "Address already in use") {
+			t.Errorf("StartClickHouse on another server's %s port says %v, want it to say that the address is in use", name, err)
+		}
+	}
+}
+
 func TestClickHouseBinaryOnPath(t *testing.T) {
 	t.Parallel()
 	testenv.ClickHouse(t) // skips where there is none

@@ -67,7 +67,7 @@ func waitReady(ctx context.Context, c *child, probe func(context.Context) error)
 		case <-c.done:
 			return c.err
 		case <-ctx.Done():
-			return fmt.Errorf("%s did not become ready: %w (last answer: %w)", c.name, ctx.Err(), err)
+			return fmt.Errorf("%s did not become ready: %w (last answer: %w)", c.name, context.Cause(ctx), err)
 		case <-tick.C:
 		}
 	}
