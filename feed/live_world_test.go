@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/record"
+	"activityfeed/internal/testenv"
 	pb "activityfeed/proto/activityfeed/v1"
 )
 
@@ -125,6 +127,7 @@ func (w *world) startLiveNode(t testing.TB, log *memoryLog, cfg Config, deps Dep
 	t.Helper()
 	n = &liveNode{process: w.process(t, cfg), tail: &memoryTail{log: log, let: let}}
 	deps.Log, deps.Redis, deps.Now, deps.Tail = slog.New(slog.DiscardHandler), n.client, w.clock.Now, n.tail
+	cfg.RedisTimeout = cmp.Or(cfg.RedisTimeout, testenv.RedisTimeout)
 	f, err := New(cfg, deps)
 	if err != nil {
 		t.Fatal(err)

@@ -109,7 +109,7 @@ func startPipeline(t *testing.T, w *world, brokers []string) *pipeline {
 		witness: &witness{Subscriber: subscriber(), acks: make(chan string, 1000)},
 		metrics: prometheus.NewRegistry(),
 	}
-	p.Feed, err = New(Config{RetryInitial: time.Millisecond, RetryMax: 2 * time.Millisecond}, Deps{
+	p.Feed, err = New(Config{RetryInitial: time.Millisecond, RetryMax: 2 * time.Millisecond, RedisTimeout: testenv.RedisTimeout}, Deps{
 		Log: log, Redis: p.client, Now: w.clock.Now, Metrics: p.metrics,
 		Subscriber: p.witness, RetrySubscriber: subscriber(), Publisher: publisher,
 	})
