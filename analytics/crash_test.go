@@ -59,7 +59,7 @@ func TestCrashesCountOnce(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("seed %d (again: go test ./analytics -run Crashes -crash.seed=%d)", seed, seed)
-	port := freePort(t)
+	port := testenv.FreePort(t)
 	c := &crashes{
 		t: t, rng: rand.New(rand.NewPCG(seed, 1)), brokers: newLog(t),
 		server: embedded.ClickHouseConfig{Dir: t.TempDir(), TCPPort: port, Password: "secret"},

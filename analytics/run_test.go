@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"strconv"
 	"strings"
 	"sync"
@@ -330,7 +329,7 @@ func TestFromTheLogToTheTable(t *testing.T) {
 
 func TestClickHouseIsAwayAtTheStart(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := testenv.FreePort(t)
 	brokers := newLog(t)
 	publish(t, brokers, manyPhotos(0, 299)...)
 	dir := t.TempDir()
@@ -352,14 +351,14 @@ func TestClickHouseIsAwayAtTheStart(t *testing.T) {
 
 func TestStopWhileClickHouseIsAway(t *testing.T) {
 	t.Parallel()
-	r := run(t, Config{Addr: "127.0.0.1:" + strconv.Itoa(freePort(t))}, newLog(t))
+	r := run(t, Config{Addr: "127.0.0.1:" + strconv.Itoa(testenv.FreePort(t))}, newLog(t))
 	await(t, "the line that it is away", r.log.seen("ClickHouse is away"))
 	r.close() // checks that Run ends with nil
 }
 
 func TestClickHouseGoesAndComesBack(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
+	port := testenv.FreePort(t)
 	server := embedded.ClickHouseConfig{Dir: t.TempDir(), TCPPort: port, Password: "secret"}
 	first := testenv.ClickHouseServer(t, server)
 	brokers := newLog(t)
@@ -461,15 +460,4 @@ func (g *gated) insert(ctx context.Context, token string, r block, from, to int)
 		g.rows += to - from
 	}
 	return err
-}
-
-// freePort returns a port that nobody listens on now.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }

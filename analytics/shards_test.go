@@ -22,7 +22,7 @@ func TestTwoShards(t *testing.T) {
 	t.Parallel()
 	var shards []embedded.ClickHouseShard
 	for range 2 {
-		shards = append(shards, embedded.ClickHouseShard{Host: "127.0.0.1", Port: freePort(t), Password: "secret"})
+		shards = append(shards, embedded.ClickHouseShard{Host: "127.0.0.1", Port: testenv.FreePort(t), Password: "secret"})
 	}
 	var addrs []string
 	for _, shard := range shards {

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"activityfeed/internal/testenv"
 )
 
 // brokerEnv makes the test binary be a broker, "port,directory", so that a test
@@ -44,18 +46,13 @@ type broker struct {
 
 func startBroker(t *testing.T) *broker {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().(*net.TCPAddr)
-	l.Close()
+	port := testenv.FreePort(t)
 	dir := t.TempDir()
-	b := &broker{brokers: []string{addr.String()}, pidFile: filepath.Join(dir, "pid")}
+	b := &broker{brokers: []string{net.JoinHostPort("127.0.0.1", strconv.Itoa(port))}, pidFile: filepath.Join(dir, "pid")}
 
 	start := func() (*exec.Cmd, error) {
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d,%s", brokerEnv, addr.Port, filepath.Join(dir, "data")))
+		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d,%s", brokerEnv, port, filepath.Join(dir, "data")))
 		cmd.Stderr = os.Stderr
 		out, err := cmd.StdoutPipe()
 		if err == nil {

@@ -124,7 +124,7 @@ func (c *Cluster) Addrs() []string {
 // Client returns a client as the server opens one, closed at the test's end.
 func (c *Cluster) Client(t testing.TB) *redis.ClusterClient {
 	client := redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs: c.Addrs(), ContextTimeoutEnabled: true, MaxRetries: -1, DialTimeout: 2 * time.Second,
+		Addrs: c.Addrs(), ContextTimeoutEnabled: true, MaxRetries: -1, DialTimeout: 2 * time.Second, ReadTimeout: RedisTimeout,
 		ClusterStateReloadInterval: time.Second,
 	})
 	t.Cleanup(func() { _ = client.Close() })
@@ -250,19 +250,14 @@ func startCluster(ctx context.Context, dir string, masters, replicas int, log *s
 
 func startNode(ctx context.Context, dir string, log *slog.Logger) (*clusterNode, error) {
 	// The default bus port, 10,000 above the other one, may not exist.
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	bus, err := freePort()
 	if err != nil {
-		return nil, err
-	}
-	_, text, _ := net.SplitHostPort(l.Addr().String())
-	bus, _ := strconv.Atoi(text)
-	if err := l.Close(); err != nil {
 		return nil, err
 	}
 	server, err := embedded.StartRedis(ctx, embedded.RedisConfig{
 		Dir: dir, Binary: "redis-server", NoPersist: true,
 		Settings: map[string]string{
-			"cluster-enabled": "yes", "cluster-port": text,
+			"cluster-enabled": "yes", "cluster-port": strconv.Itoa(bus),
 			"cluster-node-timeout": "1000",
 			// A replica that lost its master a moment ago may always take over.
 			"cluster-replica-validity-factor": "0",
