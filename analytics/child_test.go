@@ -121,6 +121,7 @@ func TestKilledBetweenInsertAndCommit(t *testing.T) {
 	} {
 		spec.Config, spec.Brokers = table.cfg, brokers
 		die(t, spec)
+		evict(t, brokers)
 		more(300) // and the next batches are cut otherwise
 	}
 	r := run(t, table.cfg, brokers)

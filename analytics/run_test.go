@@ -157,7 +157,9 @@ func testGroup(brokers []string, log *slog.Logger, name string, batch *kafka.Bat
 	return kafka.NewSubscriber(kafka.SubscriberConfig{
 		Brokers: brokers, Group: name, Batch: batch,
 		NackBackoff: 10 * time.Millisecond, MaxNackBackoff: 200 * time.Millisecond,
-		Session: time.Second, Heartbeat: 100 * time.Millisecond, Rebalance: 5 * time.Second,
+		// Rows that come again count here: nobody is expelled for a stall. Who is killed is
+		// evicted.
+		Session: 30 * time.Second, Heartbeat: 100 * time.Millisecond, Rebalance: 5 * time.Second,
 		CommitInterval: 50 * time.Millisecond, Drain: 5 * time.Second,
 	}, log, nil)
 }
