@@ -61,7 +61,8 @@ func newPushPipeline(
 	t.Cleanup(func() { publisher.Close() })
 	subscriber := func() *kafka.Subscriber {
 		s, err := kafka.NewSubscriber(kafka.SubscriberConfig{
-			Brokers: brokers, Group: group, Heartbeat: 100 * time.Millisecond, Session: 2 * time.Second,
+			// Events that come again count here: nobody is expelled for a stall.
+			Brokers: brokers, Group: group, Heartbeat: 100 * time.Millisecond, Session: 30 * time.Second,
 			Rebalance: 5 * time.Second, NackBackoff: 10 * time.Millisecond, MaxNackBackoff: 100 * time.Millisecond,
 		}, log, nil)
 		if err != nil {
