@@ -249,12 +249,12 @@ func TestHangingProviderDelaysNobody(t *testing.T) {
 		<-ctx.Done()
 		return push.Outcome{Action: push.Retry, Reason: push.Timeout, Scope: push.ScopeOrigin}
 	})
-	b := newBed(t, deliver.Config{Workers: 8, Timeout: 10 * time.Second, Grace: time.Millisecond}, push.Senders{
+	// It hangs for longer than anything is awaited here.
+	b := newBed(t, deliver.Config{Workers: 8, Timeout: 10 * time.Minute, Lease: time.Hour, Grace: time.Millisecond}, push.Senders{
 		push.WebPush: hangs, push.FCM: provider(fcm.arrive),
 	})
 	const people = 16
 	users := b.crowd(people, pb.PushProvider_PUSH_PROVIDER_WEB_PUSH)
-	begin := time.Now()
 	b.mention(users...)
 	testenv.Await(t, "the other provider's pushes", func() bool { return fcm.count() == people })
 	target := &pb.PushTarget{Provider: pb.PushProvider_PUSH_PROVIDER_WEB_PUSH, Endpoint: "https://fast.example/1"}
@@ -266,9 +266,6 @@ func TestHangingProviderDelaysNobody(t *testing.T) {
 	b.mention("zoe")
 	// Jobs that wait for a place come again by the clock of the test.
 	testenv.Await(t, "the other origin's push", func() bool { b.clock.Advance(20 * time.Millisecond); return fast.count() == 1 })
-	if took := time.Since(begin); took > 8*time.Second {
-		t.Errorf("the others took %s, nearly as long as the hanging one's timeout", took)
-	}
 }
 
 // A provider that fails, or refuses us, keeps its jobs and devices waiting; the other
@@ -301,7 +298,9 @@ func TestFailingProviderDelaysNobodyAndLosesNothing(t *testing.T) {
 			const people = 16
 			users := b.crowd(people, pb.PushProvider_PUSH_PROVIDER_APNS)
 			b.mention(users...)
-			testenv.Await(t, "the other provider's pushes and the first refusal", func() bool { return fcm.count() == people && refused.count() > 0 })
+			testenv.Await(t, "the other provider's pushes and the first refusal", func() bool {
+				return fcm.count() == people && refused.count() > 0 && b.jobs("tell") == 0 // all jobs are there
+			})
 			devices, err := b.devices.List(t.Context(), users...)
 			for i, of := range devices {
 				if len(of) != 2 {

@@ -182,6 +182,11 @@ func TestOutcomes(t *testing.T) {
 func TestTimeout(t *testing.T) {
 	t.Parallel()
 	b := newBed(t, func(c *fcm.Config) { c.Timeout = 200 * time.Millisecond })
+	// The access token is there: where its exchange takes longer, that is another outcome.
+	testenv.Await(t, "an access token", func() bool {
+		b.clock.Advance(10 * time.Second) // after a failure it is asked for again
+		return b.sender.Send(t.Context(), device, message).Action == push.OK
+	})
 	pushtest.WantTimeout(t, b.service, b.sender, device, push.ScopeProvider)
 }
 
@@ -305,7 +310,8 @@ func TestTokenServiceHangs(t *testing.T) {
 	b.service.TokenReply(&pushservice.Reply{Status: 200, Delay: time.Minute})
 	began := time.Now()
 	var senders sync.WaitGroup
-	for range 20 {
+	const pushes = 100
+	for range pushes {
 		senders.Go(func() {
 			got := b.sender.Send(t.Context(), device, message)
 			if got.Action != push.Retry || got.Reason != push.Timeout || got.Scope != push.ScopeProvider {
@@ -314,8 +320,8 @@ func TestTokenServiceHangs(t *testing.T) {
 		})
 	}
 	senders.Wait()
-	if took := time.Since(began); took > 3*time.Second {
-		t.Errorf("20 pushes waited %v for a deadline of 0.3 s", took)
+	if took := time.Since(began); took > pushes*100*time.Millisecond {
+		t.Errorf("%d pushes waited %v for a deadline of 0.3 s", pushes, took)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
