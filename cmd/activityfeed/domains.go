@@ -229,19 +229,3 @@ const accountGroup = roleNotify + "." + event.AccountTopic
 // retryGroup reads a service's retry topic, apart from the log's group: a
 // rebalance of one must not stop the other.
 func retryGroup(service string) string { return service + ".retry" }
-
-// rewindLostProjections makes consumers read the log from its beginning when
-// their store is empty: an in-process Redis, a wiped folder, a new cluster.
-func (s *server) rewindLostProjections(ctx context.Context) error {
-	if s.engines.redis == nil {
-		return nil
-	}
-	for _, service := range []string{roleFeed, roleNotify} {
-		if s.roles.has(service) {
-			if err := s.rewindIfLost(ctx, service); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}

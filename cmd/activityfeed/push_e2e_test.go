@@ -128,9 +128,7 @@ func TestPushThroughTheProgramAndRebuild(t *testing.T) {
 	}
 	client := dialRedis(e.Redis, "", "")
 	t.Cleanup(func() { _ = client.Close() })
-	if err := client.FlushAll(t.Context()).Err(); err != nil {
-		t.Fatal(err)
-	}
+	loseAllButMarkers(t, client)
 	if lost := look(); len(lost.Inbox.GetNotifications()) != 0 || len(lost.Devices.GetDevices()) != 0 {
 		t.Fatalf("after the loss: %v", lost)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -87,9 +86,14 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 	}
 	if len(c.Users) == 0 {
 		// All that the log has is there: the next start need not read it again.
+		admin, err := kafka.NewAdmin(e.Kafka)
+		if err != nil {
+			return err
+		}
+		defer admin.Close()
 		for _, service := range []string{roleFeed, roleNotify} {
-			if err := client.Set(ctx, projectionMarker(service), time.Now().UTC().Format(time.RFC3339), 0).Err(); err != nil {
-				return fmt.Errorf("mark the projection of %s: %w", service, err)
+			if err := markProjection(ctx, client, admin, service); err != nil {
+				return err
 			}
 		}
 	}
@@ -137,6 +141,7 @@ func rebuildFeeds(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, 
 	if err != nil {
 		return rebuild.Result{}, none, err
 	}
+	defer feeds.Close()
 	restore := feeds.Restore(users, rebuild.NewPace(cfg.Rate).Wait)
 	deps := rebuild.Deps{Log: con.log, Topics: topics, Projection: restore}
 	if history.stored != nil {

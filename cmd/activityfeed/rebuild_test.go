@@ -30,9 +30,7 @@ func TestRebuild(t *testing.T) {
 	if out, err := srv.tool("audit"); err != nil {
 		t.Fatalf("audit of a whole server: %v\n%s", err, out)
 	}
-	if err := srv.engines.redis.FlushAll(t.Context()).Err(); err != nil {
-		t.Fatal(err)
-	}
+	loseAllButMarkers(t, srv.engines.redis)
 	if out, err := srv.tool("audit"); err == nil {
 		t.Fatalf("audit finds nothing where everything is lost:\n%s", out)
 	}

@@ -114,8 +114,12 @@ func (s *server) build(ctx context.Context) error {
 	if err := s.makeTopics(ctx); err != nil {
 		return err
 	}
-	if err := s.rewindLostProjections(ctx); err != nil {
-		return err
+	if s.engines.redis != nil {
+		projections := s.newProjections()
+		if err := projections.start(ctx); err != nil {
+			return err
+		}
+		s.consumers = append(s.consumers, app.Part{Name: "projections", Run: projections.run})
 	}
 	publisher, err := kafka.NewPublisher(kafka.PublisherConfig{Brokers: s.engines.brokers, ClientID: "activityfeed"}, s.log)
 	if err != nil {

@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"testing"
+
+	"github.com/redis/go-redis/v9"
 
 	"activityfeed/internal/testenv"
 )
@@ -43,4 +46,28 @@ func (s *serving) tool(args ...string) (string, error) {
 	var out bytes.Buffer
 	err := run(s.t.Context(), append(args, "--data-dir", s.dir), &out, &out)
 	return out.String(), err
+}
+
+// loseAllButMarkers empties Redis of all but what says that nothing is lost, so that
+// nobody makes it anew.
+func loseAllButMarkers(t *testing.T, client redis.UniversalClient) {
+	t.Helper()
+	markers := make(map[string]string)
+	for _, service := range []string{roleFeed, roleNotify} {
+		marker, err := client.Get(t.Context(), projectionMarker(service)).Result()
+		if errors.Is(err, redis.Nil) {
+			continue // no role of this server
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		markers[projectionMarker(service)] = marker
+	}
+	_, err := client.TxPipelined(t.Context(), func(tx redis.Pipeliner) error {
+		tx.FlushAll(t.Context())
+		return tx.MSet(t.Context(), markers).Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }

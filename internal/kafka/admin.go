@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -176,6 +177,24 @@ func (a *Admin) StartOffsets(ctx context.Context, topic string) (map[int32]int64
 		return nil, fault.Outage("start offsets of "+topic, err)
 	}
 	return start, nil
+}
+
+// TopicID returns what tells a topic from one of the same name that was deleted or is
+// of another broker, in hex; empty where brokers give topics no id (Kafka before 2.8).
+func (a *Admin) TopicID(ctx context.Context, topic string) (string, error) {
+	op := "id of " + topic
+	topics, err := a.adm.ListTopics(ctx, topic)
+	if err != nil {
+		return "", fault.Outage(op, err)
+	}
+	if err := topics.Error(); err != nil {
+		return "", fault.Outage(op, err)
+	}
+	id := topics[topic].ID
+	if id == (kadm.TopicID{}) {
+		return "", nil
+	}
+	return hex.EncodeToString(id[:]), nil
 }
 
 // Ping returns nil when a broker answers.

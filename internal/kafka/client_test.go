@@ -232,6 +232,16 @@ func TestAdmin(t *testing.T) {
 	r.next().Ack()
 	c.commits(t, group, topic, 1)
 	lag(2)
+	id, err := admin.TopicID(ctx, topic)
+	if other, err2 := admin.TopicID(ctx, c.topic(t, c.client(t), 1)); err != nil || err2 != nil || len(id) != 32 || other == id {
+		t.Errorf("ids of two topics = %q, %v and %q, %v", id, err, other, err2)
+	}
+	if again, err := admin.TopicID(ctx, topic); err != nil || again != id {
+		t.Errorf("TopicID = %q, %v, want %q again", again, err, id)
+	}
+	if _, err := admin.TopicID(ctx, "no-such-topic"); fault.KindOf(err) != fault.Unavailable {
+		t.Errorf("TopicID of no topic = %v, want an outage", err)
+	}
 	if _, err := admin.EndOffsets(ctx, "no-such-topic"); fault.KindOf(err) != fault.Unavailable {
 		t.Errorf("EndOffsets of no topic = %v, want an outage", err)
 	}

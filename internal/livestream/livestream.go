@@ -56,7 +56,12 @@ func (s *Sender[T]) Send(ctx context.Context, msg *T) error {
 	case err := <-s.results:
 		return err
 	case <-slow.C:
-		return s.ends.Slow()
+		select {
+		case err := <-s.results:
+			return err // it was we who were slow
+		default:
+			return s.ends.Slow()
+		}
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-s.ends.Stop:
