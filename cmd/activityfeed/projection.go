@@ -32,8 +32,8 @@ const (
 )
 
 var (
-	errOtherLog = errors.New("Redis has the feeds of another log")
-	errLostOnce = errors.New("Redis lost its content once more")
+	errOtherLog = errors.New("redis has the feeds of another log")
+	errLostOnce = errors.New("redis lost its content once more")
 )
 
 // projections watches over what the services of this process keep in Redis: all of it

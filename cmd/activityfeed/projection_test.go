@@ -114,7 +114,7 @@ func TestHeal(t *testing.T) {
 			worked := false
 			p := &projections{
 				log: testenv.Logger(t), redis: client, admin: admin, lease: 300 * time.Millisecond,
-				lost: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "lost"}, []string{"service"}),
+				lost: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "lost", Help: "As in newProjections."}, []string{"service"}),
 				rebuilds: map[string]func(context.Context) error{roleFeed: func(ctx context.Context) error {
 					worked = true
 					if tt.work == nil {

@@ -141,12 +141,11 @@ func rebuildFeeds(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, 
 	if err != nil {
 		return rebuild.Result{}, none, err
 	}
-	defer feeds.Close()
 	restore := feeds.Restore(users, rebuild.NewPace(cfg.Rate).Wait)
 	deps := rebuild.Deps{Log: con.log, Topics: topics, Projection: restore}
 	if history.stored != nil {
 		deps.History = history.stored
 	}
 	result, err := rebuild.Run(ctx, cfg, deps, con.err)
-	return result, restore.Counts(), err
+	return result, restore.Counts(), errors.Join(err, feeds.Close())
 }
