@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -275,10 +274,11 @@ func TestTheWholeLogAgainChangesNothing(t *testing.T) {
 // While Redis is away nothing is lost and nothing is poison.
 func TestOutageHeals(t *testing.T) {
 	t.Parallel()
-	cfg := embedded.RedisConfig{Dir: t.TempDir(), Binary: "redis-server", Settings: map[string]string{"appendfsync": "always"}}
+	cfg := embedded.RedisConfig{
+		Dir: t.TempDir(), Binary: "redis-server", Port: testenv.FreePort(t), Settings: map[string]string{"appendfsync": "always"},
+	}
 	server := testenv.RedisServer(t, cfg)
-	addr := server.Addr()
-	p := newPipeline(t, testenv.Kafka(t), testenv.RedisClient(t, addr), Config{MaxAttempts: 1, RetryMax: 10 * time.Millisecond})
+	p := newPipeline(t, testenv.Kafka(t), testenv.RedisClient(t, server.Addr()), Config{MaxAttempts: 1, RetryMax: 10 * time.Millisecond})
 	p.publish(posted("ann", 0, "bob"))
 	p.becomes("bob", "mention ann 0000")
 	if err := server.Close(); err != nil {
@@ -290,11 +290,6 @@ func TestOutageHeals(t *testing.T) {
 		want = append([]string{fmt.Sprintf("mention cid %04d", n+11), fmt.Sprintf("mention ann %04d", n+1)}, want...)
 	}
 	testenv.Await(t, "deliveries to fail", func() bool { return p.counted("activityfeed_messages_failed_total{outage}") > 5 })
-	_, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fmt.Sscan(port, &cfg.Port)
 	testenv.RedisServer(t, cfg)
 	testenv.Await(t, "Redis to answer", func() bool { return p.deps.Redis.Ping(t.Context()).Err() == nil })
 	p.becomes("bob", want...)
