@@ -50,7 +50,13 @@ func startChild(name string, cmd *exec.Cmd, parse lineParser, log *slog.Logger) 
 		if err == nil {
 			err = errors.New("exit status 0")
 		}
-		c.err = fmt.Errorf("%s ended: %w%s", name, err, c.out.lastWords())
+		// Who is killed from outside has said nothing about it, and what it said long
+		// before leads astray.
+		within := time.Duration(0)
+		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+			err, within = fmt.Errorf("by signal %d (%s)", status.Signal(), status.Signal()), lastSeconds
+		}
+		c.err = fmt.Errorf("%s ended: %w%s", name, err, c.out.lastWords(within))
 		close(c.done)
 	}()
 	if err := <-started; err != nil {

@@ -179,7 +179,7 @@ func (h *ClickHouse) start(ctx context.Context, launch launcher, dir string, cfg
 	}
 	for try := 1; ; try++ {
 		err := h.startOnce(ctx, launch, dir, cfg, log)
-		if err == nil || (cfg.TCPPort != 0 && cfg.HTTPPort != 0) || try == 3 || ctx.Err() != nil {
+		if !lostPort(err, cfg.TCPPort, cfg.HTTPPort) || try == 3 || ctx.Err() != nil {
 			return err
 		}
 		log.Warn("clickhouse did not start, trying other ports", "attempt", try, "err", err)
@@ -187,12 +187,21 @@ func (h *ClickHouse) start(ctx context.Context, launch launcher, dir string, cfg
 }
 
 func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string, cfg ClickHouseConfig, log *slog.Logger) error {
+	held, err := lockForChild(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = held.Close() }() // the child has its own copy
+	// Only now is the engine of an earlier run gone that may have had the ports.
 	tcp, err := portOr(cfg.TCPPort, false)
 	if err != nil {
 		return err
 	}
 	web, err := portOr(cfg.HTTPPort, false)
 	if err != nil {
+		return err
+	}
+	if err := errors.Join(CheckPort(tcp), CheckPort(web)); err != nil {
 		return err
 	}
 	s := settings{
@@ -204,11 +213,6 @@ func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string,
 	if err != nil {
 		return err
 	}
-	held, err := lockForChild(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = held.Close() }() // the child has its own copy
 	cmd := launch.command(args)
 	cmd.Dir = dir // a config.xml in our own working directory must not be picked up
 	cmd.ExtraFiles = []*os.File{held}
@@ -218,18 +222,8 @@ func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string,
 		return err
 	}
 	cmd.Stdin = theirs
-	// An engine that cannot have a port says so and lives on.
-	listening, deaf := context.WithCancelCause(ctx)
-	defer deaf(nil)
-	parse := func(line string) (slog.Level, string, bool) {
-		level, text, ok := clickHouseLine(line)
-		if listenFailure.MatchString(text) {
-			deaf(errors.New(text))
-		}
-		return level, text, ok
-	}
-	c, err := startChild("clickhouse", cmd, parse, log) // it outlives this call
-	_ = theirs.Close()                                  // the child has its own copy
+	c, err := startChild("clickhouse", cmd, clickHouseLine, log) // it outlives this call
+	_ = theirs.Close()                                           // the child has its own copy
 	if err != nil {
 		_ = ours.Close()
 		return err
@@ -238,11 +232,10 @@ func (h *ClickHouse) startOnce(ctx context.Context, launch launcher, dir string,
 	_, _ = held.WriteAt(fmt.Appendf(nil, "%d (clickhouse)\n", c.pid()), 0)
 
 	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(web))
-	err = waitReady(listening, c, func(ctx context.Context) error { return askClickHouse(ctx, addr, h.password) })
-	if err = cmp.Or(err, context.Cause(listening)); err != nil { // HTTP may answer without the native port
+	if err := waitReady(ctx, c, func(ctx context.Context) error { return askClickHouse(ctx, addr, h.password) }); err != nil {
 		c.stop(time.Second)
 		_ = ours.Close()
-		return err
+		return withTaken(err, tcp, web)
 	}
 	h.child, h.tty, h.http, h.tcp = c, ours, addr, net.JoinHostPort("127.0.0.1", strconv.Itoa(tcp))
 	return nil

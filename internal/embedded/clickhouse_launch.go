@@ -149,13 +149,24 @@ func askClickHouse(ctx context.Context, addr, password string) error {
 // frame is a line of a C++ stack trace, which says nothing without symbols.
 var frame = regexp.MustCompile(`^(ClientBase: +)?(\d+\. \S+ @ 0x|Stack trace: 0x|\(version |#{8})`)
 
-// listenFailure is what the engine says of a port that it cannot have, see serveQuery.
-var listenFailure = regexp.MustCompile(`Listen \[127\.0\.0\.1\]:\d+ failed`)
+// clientError is a line about a query or a connection of a client, who was told the
+// same: an analyst's typo is nothing that an operator has to know.
+var clientError = regexp.MustCompile(`^(executeQuery|TCPHandler|HTTPHandler|DynamicQueryHandler|PredefinedQueryHandler|StaticRequestHandler|ServerErrorHandler): `)
 
-// clickHouseLine gives a line of the engine its level. A line reads
+// refusal is how the engine prints that a query of its own command line failed,
+// which are those that open the ports. It stays at its prompt after that.
+var refusal = regexp.MustCompile(`^Code: \d+\. DB::Exception: `)
+
+// traceTail ends each line of an error; the traces are not kept.
+const traceTail = ", Stack trace (when copying this message, always include the lines below):"
+
+// clickHouseLine reads a line of the engine. A line reads
 // "2026.11.22 02:00:00.000000 [ 1 ] {} <Error> Component: text"; the errors
-// repeat what the client was told, so they are warnings at most.
-func clickHouseLine(line string) (slog.Level, string, bool) {
+// repeat what somebody was told, so they are warnings at most.
+func clickHouseLine(line string) engineLine {
+	if frame.MatchString(line) || line == "Received exception:" {
+		return engineLine{}
+	}
 	level, text := slog.LevelInfo, line
 	for mark, l := range map[string]slog.Level{"<Fatal> ": slog.LevelError, "<Critical> ": slog.LevelError, "<Error> ": slog.LevelWarn, "<Warning> ": slog.LevelInfo} {
 		if _, rest, ok := strings.Cut(line, mark); ok {
@@ -163,5 +174,12 @@ func clickHouseLine(line string) (slog.Level, string, bool) {
 			break
 		}
 	}
-	return level, text, !frame.MatchString(text)
+	if frame.MatchString(text) {
+		return engineLine{}
+	}
+	text = strings.TrimSuffix(text, traceTail)
+	if clientError.MatchString(text) {
+		level = slog.LevelDebug
+	}
+	return engineLine{level: level, text: text, refusal: refusal.MatchString(line)}
 }

@@ -80,6 +80,10 @@ func TestClickHouseKeepsRowsWhenKilled(t *testing.T) {
 	cfg := embedded.ClickHouseConfig{Dir: t.TempDir()}
 	ch := testenv.ClickHouseServer(t, cfg)
 	c := owner(t, ch)
+	// A client's mistake is no reason of the death that follows.
+	if err := login(t, ch.Addr(), embedded.ClickHouseUser, "guess").Ping(t.Context()); err == nil {
+		t.Error("a wrong password lets in")
+	}
 	run(t, c, "CREATE TABLE t (k UInt64, v String) ENGINE = ReplacingMergeTree ORDER BY k")
 	for range 20 {
 		run(t, c, "INSERT INTO t SELECT number, toString(number) FROM numbers(1000)")
@@ -88,8 +92,8 @@ func TestClickHouseKeepsRowsWhenKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-ch.Done()
-	if err := ch.Err(); err == nil || !strings.Contains(err.Error(), "killed") {
-		t.Errorf("Err = %v, want it to say that it was killed", err)
+	if want := "clickhouse ended: by signal 9 (killed)"; ch.Err() == nil || ch.Err().Error() != want {
+		t.Errorf("Err = %v, want %s", ch.Err(), want)
 	}
 	if err := ch.Close(); err == nil {
 		t.Error("Close says nothing of it")
@@ -240,26 +244,6 @@ func TestClickHouseDirectoryHasOneServer(t *testing.T) {
 	}
 }
 
-// The engine lives on without a port that somebody else has. That must not keep us
-// waiting: another port may be free.
-func TestClickHouseOnATakenPort(t *testing.T) {
-	t.Parallel()
-	testenv.ClickHouse(t) // skips where there is none
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	taken := l.Addr().(*net.TCPAddr).Port
-	for name, cfg := range map[string]embedded.ClickHouseConfig{"native": {TCPPort: taken}, "HTTP": {HTTPPort: taken}} {
-		cfg.Dir = t.TempDir()
-		_, err := embedded.StartClickHouse(t.Context(), cfg, testenv.Logger(t))
-		if err == nil || !strings.Contains(err.Error(), "Address already in use") {
-			t.Errorf("StartClickHouse on another server's %s port says %v, want it to say that the address is in use", name, err)
-		}
-	}
-}
-
 func TestClickHouseBinaryOnPath(t *testing.T) {
 	t.Parallel()
 	testenv.ClickHouse(t) // skips where there is none
@@ -290,6 +274,48 @@ func TestClickHouseBinaryOnPath(t *testing.T) {
 		if missing := errors.Is(err, embedded.ErrEngineMissing); missing == ok {
 			t.Errorf("StartClickHouse with version %s says %v", version, err)
 		}
+	}
+}
+
+// What keeps the engine from starting is told at once, in one line.
+func TestClickHouseThatDoesNotStart(t *testing.T) {
+	t.Parallel()
+	testenv.ClickHouse(t) // skips where there is none
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = taken.Close() }) // the subtests go on after this function
+	port := taken.Addr().(*net.TCPAddr).Port
+	script := func(text string) string {
+		path := filepath.Join(t.TempDir(), "clickhouse")
+		text = "#!/bin/sh\n[ \"$2\" = --version ] && { echo 'ClickHouse local version 26.7.2.1.'; exit; }\n" + text
+		if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, tt := range []struct {
+		name string
+		cfg  embedded.ClickHouseConfig
+		want string
+	}{
+		{"a taken port", embedded.ClickHouseConfig{TCPPort: port}, fmt.Sprintf("clickhouse: port %d is taken by another program", port)},
+		{"a taken HTTP port", embedded.ClickHouseConfig{HTTPPort: port}, fmt.Sprintf("clickhouse: port %d is taken by another program", port)},
+		{"a child that dies", embedded.ClickHouseConfig{Binary: script("echo old news >&2; echo no luck >&2; exit 3\n")}, "clickhouse: clickhouse ended: exit status 3: no luck"},
+		{
+			"a child that stays, and serves nothing", embedded.ClickHouseConfig{Binary: script("echo 'Code: 210. DB::Exception: Listen failed' >&2; exec cat\n")},
+			"clickhouse: clickhouse does not serve: Code: 210. DB::Exception: Listen failed",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			tt.cfg.Dir = t.TempDir()
+			_, err := embedded.StartClickHouse(within(t, 20*time.Second), tt.cfg, testenv.Logger(t))
+			if err == nil || err.Error() != tt.want {
+				t.Errorf("StartClickHouse says %v, want %s", err, tt.want)
+			}
+		})
 	}
 }
 

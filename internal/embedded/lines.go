@@ -6,32 +6,47 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 )
 
 const (
 	// maxLine bounds a log line taken from an engine; ClickHouse repeats whole
 	// queries in its errors.
 	maxLine = 1000
-	// keepLines is how many of an engine's last lines go into the error that
-	// says that it ended.
-	keepLines = 5
+	// lastSeconds is how old a line may be to have to do with the signal that ended
+	// an engine.
+	lastSeconds = 2 * time.Second
 )
 
-// lineParser gives a line of an engine its level; keep false drops the line.
-type lineParser func(line string) (level slog.Level, text string, keep bool)
+// engineLine is what a line of an engine says. A line without a text is dropped.
+type engineLine struct {
+	// level is Debug for what nobody has to act on; the rest may become the reason
+	// in the error that says that the engine ended.
+	level slog.Level
+	text  string
+	// refusal: the engine says that it will not serve, though it lives on.
+	refusal bool
+}
+
+// lineParser reads a line of an engine.
+type lineParser func(line string) engineLine
 
 // lineLog is an io.Writer that turns an engine's output into log records.
 type lineLog struct {
 	log   *slog.Logger
 	parse lineParser
 
-	mu   sync.Mutex
-	part []byte   // the line that has no end yet
-	last []string // the last lines, for the error at the end
+	// refused has the first refusal.
+	refused chan string
+
+	mu     sync.Mutex
+	part   []byte // the line that has no end yet
+	last   string // the last line above Debug, for the error at the end
+	lastAt time.Time
 }
 
 func newLineLog(log *slog.Logger, parse lineParser) *lineLog {
-	return &lineLog{log: log, parse: parse}
+	return &lineLog{log: log, parse: parse, refused: make(chan string, 1)}
 }
 
 // Write logs the complete lines in p and keeps the rest. It never fails.
@@ -67,26 +82,33 @@ func (l *lineLog) line(s string) {
 	if s = strings.TrimSpace(s); s == "" {
 		return
 	}
-	level, text, keep := l.parse(s)
-	if !keep {
+	parsed := l.parse(s)
+	text := parsed.text
+	if text == "" {
 		return
 	}
 	if len(text) > maxLine {
 		text = text[:maxLine] + "..."
 	}
-	l.last = append(l.last, text)
-	if len(l.last) > keepLines {
-		l.last = l.last[1:]
+	if parsed.level > slog.LevelDebug {
+		l.last, l.lastAt = text, time.Now()
 	}
-	l.log.Log(context.Background(), level, text)
+	if parsed.refusal {
+		select {
+		case l.refused <- text:
+		default: // the first one is the cause of the others
+		}
+	}
+	l.log.Log(context.Background(), parsed.level, text)
 }
 
-// lastWords is the tail of what the engine said, as the end of an error text.
-func (l *lineLog) lastWords() string {
+// lastWords is the last thing of weight that the engine said, as the end of an
+// error text: if it is not older than within, where that is not 0.
+func (l *lineLog) lastWords(within time.Duration) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.last) == 0 {
+	if l.last == "" || within > 0 && time.Since(l.lastAt) > within {
 		return ""
 	}
-	return ": " + strings.Join(l.last, " | ")
+	return ": " + l.last
 }

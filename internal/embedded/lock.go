@@ -22,6 +22,39 @@ const (
 	lockRetry = 20 * time.Millisecond
 )
 
+// InUseError says that another process serves from a data directory.
+type InUseError struct {
+	Dir string
+	// By names the process: "process 123".
+	By string
+	// Left: it is an engine that has outlived who started it.
+	Left bool
+}
+
+// Error says what to do.
+func (e *InUseError) Error() string {
+	if e.Left {
+		return fmt.Sprintf("data directory %s is still served by an engine of an earlier run, %s: end that process", e.Dir, e.By)
+	}
+	return fmt.Sprintf("data directory %s is in use by %s: stop that process, or choose another directory", e.Dir, e.By)
+}
+
+// AwaitUnused returns when nobody serves from the directory of an engine, and makes
+// it when there is none. Who was killed a moment ago is waited for, its engine too;
+// then the error is an [InUseError].
+func AwaitUnused(ctx context.Context, dir string) error {
+	lock, err := lockDir(ctx, dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Unlock() }()
+	held, err := lockForChild(dir)
+	if err != nil {
+		return err
+	}
+	return held.Close()
+}
+
 // lockDir makes dir and takes its lock, so that no second process serves the
 // same files. The error names the holder.
 func lockDir(ctx context.Context, dir string) (*flock.Flock, error) {
@@ -36,7 +69,7 @@ func lockDir(ctx context.Context, dir string) (*flock.Flock, error) {
 		if err != nil && ctx.Err() == nil {
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
-		return nil, fmt.Errorf("data directory %s is in use by %s: stop that process, or choose another directory", dir, holder(path))
+		return nil, &InUseError{Dir: dir, By: holder(path)}
 	}
 	// For the error above only; the lock itself is what counts.
 	if err := os.WriteFile(path, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o600); err != nil {
@@ -62,7 +95,7 @@ func lockForChild(dir string) (*os.File, error) {
 		}
 		if time.Now().After(deadline) {
 			_ = f.Close()
-			return nil, fmt.Errorf("data directory %s is still served by an engine of an earlier run, %s: end that process", dir, holder(path))
+			return nil, &InUseError{Dir: dir, By: holder(path), Left: true}
 		}
 	}
 }

@@ -123,7 +123,7 @@ func (r *Redis) start(ctx context.Context, binary, dir string, cfg RedisConfig, 
 			return err
 		}
 		err = r.startOnce(ctx, binary, dir, port, cfg, log)
-		if err == nil || cfg.Port != 0 || cfg.Socket != "" || try == 3 || ctx.Err() != nil {
+		if !lostPort(err, cfg.Port) || try == 3 || ctx.Err() != nil {
 			return err
 		}
 		log.Warn("redis did not start, trying another port", "attempt", try, "err", err)
@@ -136,6 +136,12 @@ func (r *Redis) startOnce(ctx context.Context, binary, dir string, port int, cfg
 		return err
 	}
 	defer func() { _ = held.Close() }() // the child has its own copy
+	if cfg.Socket == "" {
+		// Only now is the server of an earlier run gone that may have had it.
+		if err := CheckPort(port); err != nil {
+			return err
+		}
+	}
 	cmd := exec.Command(binary, redisArgs(dir, port, cfg)...)
 	cmd.Dir = dir
 	cmd.ExtraFiles = []*os.File{held}
@@ -152,7 +158,7 @@ func (r *Redis) startOnce(ctx context.Context, binary, dir string, port int, cfg
 	}
 	if err := waitRedis(ctx, c, network, addr); err != nil {
 		c.stop(time.Second)
-		return err
+		return withTaken(err, port)
 	}
 	r.child, r.addr = c, addr
 	return nil

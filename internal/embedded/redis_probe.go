@@ -54,18 +54,39 @@ func waitRedis(ctx context.Context, c *child, network, addr string) error {
 	})
 }
 
-// waitReady asks probe until it succeeds, the child ends, or ctx ends.
+// waitReady asks probe until it succeeds, the child ends or says that it will not
+// serve, or ctx ends.
 func waitReady(ctx context.Context, c *child, probe func(context.Context) error) error {
+	// A probe may hang on a port that somebody else has: the child's end ends it.
+	asking, cancel := context.WithCancel(ctx)
+	defer cancel()
+	refused := make(chan error, 1)
+	go func() {
+		select {
+		case <-c.done:
+			refused <- c.err
+		case text := <-c.out.refused:
+			refused <- fmt.Errorf("%s does not serve: %s", c.name, text)
+		case <-asking.Done():
+			return
+		}
+		cancel()
+	}()
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
 	for {
-		err := probe(ctx)
+		err := probe(asking)
+		select {
+		case err := <-refused: // of one port; the probe may have been answered on the other
+			return err
+		default:
+		}
 		if err == nil {
 			return nil
 		}
 		select {
-		case <-c.done:
-			return c.err
+		case err := <-refused:
+			return err
 		case <-ctx.Done():
 			return fmt.Errorf("%s did not become ready: %w (last answer: %w)", c.name, context.Cause(ctx), err)
 		case <-tick.C:
@@ -109,16 +130,20 @@ func redisInfo(ctx context.Context, network, addr string) (string, error) {
 // redisLine gives a line of redis-server its level. A line reads
 // "12:M 22 Nov 2026 02:00:00.000 # text". The mark before the text is . - * or #,
 // and # is used for greetings and for trouble alike.
-func redisLine(line string) (slog.Level, string, bool) {
+func redisLine(line string) engineLine {
 	head, text, ok := strings.Cut(line, " # ")
 	if !ok || len(head) > 60 {
-		return slog.LevelDebug, line, true
+		return engineLine{level: slog.LevelDebug, text: line}
 	}
 	lower := strings.ToLower(text)
+	// Said at every start, in 400 characters, of a setting of the whole machine.
+	if strings.Contains(lower, "memory overcommit must be enabled") {
+		return engineLine{level: slog.LevelDebug, text: text}
+	}
 	for _, word := range []string{"warning", "error", "fail", "crash", "can't", "fatal", "unable"} {
 		if strings.Contains(lower, word) {
-			return slog.LevelInfo, text, true
+			return engineLine{level: slog.LevelInfo, text: text}
 		}
 	}
-	return slog.LevelDebug, text, true
+	return engineLine{level: slog.LevelDebug, text: text}
 }
