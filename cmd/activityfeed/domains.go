@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"strings"
 	"time"
 
@@ -98,11 +96,7 @@ func (s *server) addAPI(publisher *kafka.Publisher, ids *event.IDs, feeds *feed.
 	graphs.Register(s.rpc.Registrar())
 	feeds.Register(s.rpc.Registrar())
 	notifications.Register(s.rpc.Registrar())
-	// Listening comes before serving, so that a taken port is an error at start.
-	listener, err := net.Listen("tcp", s.cfg.API.Addr)
-	if err != nil {
-		return fmt.Errorf("gRPC port: %w", err)
-	}
+	listener := s.apiPort
 	s.engines.endpoints.API = listener.Addr().String()
 	s.frontend = append(s.frontend, app.Part{Name: "gRPC", Run: func(ctx context.Context) error { return s.rpc.Serve(ctx, listener) }})
 	s.backend = append(s.backend, app.Part{Name: "post", Run: posts.Run}, app.Part{Name: "live feeds", Run: feeds.RunLive})

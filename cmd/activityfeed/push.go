@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -20,6 +21,30 @@ type pushConfig struct {
 	Webpush webpush.Config `embed:"" prefix:"webpush-"`
 	FCM     fcm.Config     `embed:"" prefix:"fcm-"`
 	APNs    apns.Config    `embed:"" prefix:"apns-"`
+}
+
+// check refuses settings of a push service that is not set up: whoever gives them
+// means to push, and nothing would say that nothing is.
+func (c pushConfig) check() error {
+	var errs []error
+	for _, setting := range []struct {
+		flag  string
+		given bool
+		needs string
+		there bool
+	}{
+		{"--push-webpush-key", c.Webpush.Key != "", "--push-webpush-subject", c.Webpush.Subject != ""},
+		{"--push-webpush-key-file", c.Webpush.KeyFile != "", "--push-webpush-subject", c.Webpush.Subject != ""},
+		{"--push-webpush-private-origins", len(c.Webpush.PrivateOrigins) > 0, "--push-webpush-subject", c.Webpush.Subject != ""},
+		{"--push-apns-key-id", c.APNs.KeyID != "", "--push-apns-key-file", c.APNs.KeyFile != ""},
+		{"--push-apns-team-id", c.APNs.TeamID != "", "--push-apns-key-file", c.APNs.KeyFile != ""},
+		{"--push-apns-topic", c.APNs.Topic != "", "--push-apns-key-file", c.APNs.KeyFile != ""},
+	} {
+		if setting.given && !setting.there {
+			errs = append(errs, fmt.Errorf("%s needs %s: without that nothing is pushed there", setting.flag, setting.needs))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // pushers are the senders of what is configured, and what closes them.
@@ -43,7 +68,11 @@ func newPushers(cfg pushConfig, dataDir string, log *slog.Logger) (pushers, erro
 		}
 		s, err := webpush.New(cfg.Webpush, webpush.Deps{Log: log})
 		if err != nil {
-			return p, fmt.Errorf("web push: %w", err)
+			flag := "--push-webpush-key-file"
+			if cfg.Webpush.Key != "" {
+				flag = "--push-webpush-key"
+			}
+			return p, fmt.Errorf("%s: %w", flag, err)
 		}
 		senders[push.WebPush], p.applicationServerKey = s, s.PublicKey()
 		closers = append(closers, s.Close)
@@ -51,7 +80,7 @@ func newPushers(cfg pushConfig, dataDir string, log *slog.Logger) (pushers, erro
 	if cfg.FCM.Credentials != "" {
 		s, err := fcm.New(cfg.FCM, fcm.Deps{Log: log})
 		if err != nil {
-			return p, err
+			return p, fmt.Errorf("--push-fcm-credentials: %w", err)
 		}
 		senders[push.FCM] = s
 		closers = append(closers, s.Close)
@@ -59,7 +88,7 @@ func newPushers(cfg pushConfig, dataDir string, log *slog.Logger) (pushers, erro
 	if cfg.APNs.KeyFile != "" {
 		s, err := apns.New(cfg.APNs, apns.Deps{Log: log})
 		if err != nil {
-			return p, err
+			return p, fmt.Errorf("--push-apns-key-file: %w", err)
 		}
 		senders[push.APNs] = s
 		closers = append(closers, s.Close)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"slices"
 	"time"
@@ -76,6 +77,9 @@ type server struct {
 	engines *engines
 	admin   *kafka.Admin
 
+	// apiPort is nil without the role api.
+	apiPort, opsPort net.Listener
+
 	rpc  *rpc.Server
 	ops  *app.Ops
 	push pushers
@@ -93,16 +97,52 @@ func newServer(ctx context.Context, cfg serveCmd, log *slog.Logger) (*server, er
 	if err != nil {
 		return nil, err
 	}
-	s := &server{cfg: cfg, roles: roles, log: log, metrics: prometheus.NewRegistry()}
+	s := &server{cfg: cfg, roles: roles, log: log, metrics: prometheus.NewRegistry(), engines: new(engines)}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if s.engines, err = openEngines(ctx, cfg.Engines, roles, log); err != nil {
-		return nil, err
-	}
-	if err := s.build(ctx); err != nil {
+	if err := s.open(ctx); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// open finds out what cannot work, then starts the engines, then builds the parts.
+func (s *server) open(ctx context.Context) error {
+	if err := s.prepare(ctx); err != nil {
+		return err
+	}
+	opened, err := openEngines(ctx, s.cfg.Engines, s.roles, s.log)
+	if err != nil {
+		return err
+	}
+	s.engines = opened
+	return s.build(ctx)
+}
+
+// prepare does everything that may fail for what the operator has given: settings,
+// folder, ports, keys. No engine runs yet.
+func (s *server) prepare(ctx context.Context) error {
+	if err := s.cfg.check(s.roles); err != nil {
+		return err
+	}
+	if err := s.cfg.Engines.checkFolders(ctx, s.roles); err != nil {
+		return err
+	}
+	var err error
+	if s.apiPort, s.opsPort, err = s.cfg.listen(s.roles); err != nil {
+		return err
+	}
+	// Whoever serves on a port closes it; this is for a start that fails before.
+	for _, port := range []net.Listener{s.apiPort, s.opsPort} {
+		if port != nil {
+			s.closers = append(s.closers, func() error { _ = port.Close(); return nil })
+		}
+	}
+	if s.push, err = newPushers(s.cfg.Push, s.cfg.Engines.DataDir, s.log.With("service", roleNotify)); err != nil {
+		return err
+	}
+	s.closers = append(s.closers, s.push.close)
+	return nil
 }
 
 func (s *server) build(ctx context.Context) error {
@@ -126,18 +166,11 @@ func (s *server) build(ctx context.Context) error {
 		return err
 	}
 	s.closers = append(s.closers, publisher.Close)
-	if s.push, err = newPushers(s.cfg.Push, s.cfg.Engines.DataDir, s.log.With("service", roleNotify)); err != nil {
-		return err
-	}
-	s.closers = append(s.closers, s.push.close)
 	s.reports = delivery.NewReporter(delivery.Config{Source: sourceName(s.cfg.Node)}, publisher, s.log, s.metrics)
 	if err := s.addDomains(publisher); err != nil {
 		return err
 	}
-	s.ops, err = app.NewOps(s.cfg.Ops, s.metrics, s.ready, s.log)
-	if err != nil {
-		return err
-	}
+	s.ops = app.NewOpsOn(s.opsPort, s.metrics, s.ready, s.log)
 	s.ops.Handle("GET /push/", web.Handler())
 	s.engines.endpoints.Ops = s.ops.Addr()
 	return s.engines.endpoints.write(s.cfg.Engines.DataDir)

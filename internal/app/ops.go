@@ -28,6 +28,11 @@ func NewOps(addr string, metrics prometheus.Gatherer, ready func(context.Context
 	if err != nil {
 		return nil, fmt.Errorf("operator's port: %w", err)
 	}
+	return NewOpsOn(listener, metrics, ready, log), nil
+}
+
+// NewOpsOn is [NewOps] on a port that is open already; Run closes it.
+func NewOpsOn(listener net.Listener, metrics prometheus.Gatherer, ready func(context.Context) error, log *slog.Logger) *Ops {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -52,7 +57,7 @@ func NewOps(addr string, metrics prometheus.Gatherer, ready func(context.Context
 			ReadHeaderTimeout: 5 * time.Second,
 			ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 		},
-	}, nil
+	}
 }
 
 // Handle adds a page for the operator. Patterns are those of http.ServeMux.
