@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,6 +22,11 @@ import (
 // serverOf makes the server of a command line; ports that are not named are free ones.
 func serverOf(t *testing.T, args ...string) (*server, error) {
 	t.Helper()
+	return loggingServer(t, testenv.Logger(t), args...)
+}
+
+func loggingServer(t *testing.T, log *slog.Logger, args ...string) (*server, error) {
+	t.Helper()
 	var c serveCmd
 	parser, err := kong.New(&c)
 	if err != nil {
@@ -29,7 +35,7 @@ func serverOf(t *testing.T, args ...string) (*server, error) {
 	if _, err := parser.Parse(append([]string{"--api-addr", "127.0.0.1:0", "--ops", "127.0.0.1:0"}, args...)); err != nil {
 		return nil, err
 	}
-	return newServer(t.Context(), c, testenv.Logger(t))
+	return newServer(t.Context(), c, log)
 }
 
 // takenPort returns a port of 127.0.0.1 that has somebody until the test ends.

@@ -15,6 +15,9 @@ import (
 	"activityfeed/internal/embedded"
 )
 
+// defaultPartitions is the default of --partitions.
+const defaultPartitions = 8
+
 // engineFlags say which engines to use. What is not named runs embedded.
 type engineFlags struct {
 	DataDir string `default:"activityfeed-data" help:"Folder of the embedded engines' data." type:"path"`
@@ -189,9 +192,11 @@ const (
 
 type roleSet []string
 
+var allRoles = roleSet{roleAPI, roleFeed, roleAnalytics, roleNotify}
+
 // parseRoles reads the --roles flag; "all" stands for every role.
 func parseRoles(names []string) (roleSet, error) {
-	all := roleSet{roleAPI, roleFeed, roleAnalytics, roleNotify}
+	all := allRoles
 	var roles roleSet
 	for _, name := range names {
 		switch {

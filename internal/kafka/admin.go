@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -31,6 +33,7 @@ type TopicConfig struct {
 type Admin struct {
 	client *kgo.Client
 	adm    *kadm.Client
+	pings  sync.WaitGroup
 }
 
 // NewAdmin returns an Admin. It does not connect.
@@ -42,16 +45,34 @@ func NewAdmin(brokers []string) (*Admin, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kafka: make admin: %w", err)
 	}
-	return &Admin{client, kadm.NewClient(client)}, nil
+	return &Admin{client: client, adm: kadm.NewClient(client)}, nil
 }
 
 // EnsureTopics makes the topics that do not exist. Topics that exist stay as they
 // are, also with another number of partitions: more partitions would part the
-// events of one key from the earlier ones.
+// events of one key from the earlier ones. Topics that fail for the same cause are
+// one error.
 func (a *Admin) EnsureTopics(ctx context.Context, topics map[string]TopicConfig) error {
-	var errs []error
+	type failure struct {
+		topics []string
+		err    error
+	}
+	var failures []*failure
 	for _, topic := range slices.Sorted(maps.Keys(topics)) {
-		errs = append(errs, fault.Outage("make topic "+topic, ensureTopic(ctx, a.adm, topic, topics[topic])))
+		err := ensureTopic(ctx, a.adm, topic, topics[topic])
+		if err == nil {
+			continue
+		}
+		same := slices.IndexFunc(failures, func(f *failure) bool { return f.err.Error() == err.Error() })
+		if same < 0 {
+			failures = append(failures, &failure{err: err})
+			same = len(failures) - 1
+		}
+		failures[same].topics = append(failures[same].topics, topic)
+	}
+	var errs []error
+	for _, f := range failures {
+		errs = append(errs, fault.Outage("make topic "+strings.Join(f.topics, ", "), f.err))
 	}
 	return errors.Join(errs...)
 }
@@ -199,12 +220,22 @@ func (a *Admin) TopicID(ctx context.Context, topic string) (string, error) {
 
 // Ping returns nil when a broker answers.
 func (a *Admin) Ping(ctx context.Context) error {
-	return fault.Outage("ping the log", a.client.Ping(ctx))
+	// The client waits ten seconds for the first answer on a connection, whatever the
+	// context says: a port that is somebody else's may never give one.
+	answered := make(chan error, 1)
+	a.pings.Go(func() { answered <- a.client.Ping(ctx) })
+	select {
+	case err := <-answered:
+		return fault.Outage("ping the log", err)
+	case <-ctx.Done():
+		return fault.Outage("ping the log", ctx.Err())
+	}
 }
 
 // Close frees the Admin.
 func (a *Admin) Close() {
-	a.client.Close()
+	a.client.Close() // ends what still waits
+	a.pings.Wait()
 }
 
 // offsets flattens the answer for a single topic.

@@ -195,6 +195,21 @@ func TestSubscribersShareARegistry(t *testing.T) {
 	}
 }
 
+// One cause is told once, whatever the number of topics.
+func TestAdminSaysACauseOnce(t *testing.T) {
+	t.Parallel()
+	brokers := deadBroker(t)
+	admin, err := kafka.NewAdmin(brokers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	err = admin.EnsureTopics(t.Context(), map[string]kafka.TopicConfig{"a": {}, "b": {}, "c": {}})
+	if want := "make topic a, b, c: unable to dial: dial tcp " + brokers[0] + ": connect: connection refused"; err == nil || err.Error() != want {
+		t.Errorf("EnsureTopics says %v, want %s", err, want)
+	}
+}
+
 func TestAdmin(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t)
@@ -356,5 +371,29 @@ func TestTail(t *testing.T) {
 	broken := errors.New("broken")
 	if err := failing.Run(t.Context(), func(*message.Message) error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("Run = %v, want %v", err, broken)
+	}
+}
+
+// Somebody else's port takes the connection and says nothing.
+func TestPingKeepsToItsDeadline(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	admin, err := kafka.NewAdmin([]string{l.Addr().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := admin.Ping(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Ping = %v, want that the time is over", err)
+	}
+	admin.Close()
+	if took := time.Since(begin); took > 5*time.Second {
+		t.Errorf("Ping and Close took %v", took)
 	}
 }

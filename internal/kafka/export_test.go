@@ -41,7 +41,7 @@ func (s *Subscriber) Ownership(id int32) any {
 }
 
 // AdminOf returns an Admin that uses a client.
-func AdminOf(client *kgo.Client) *Admin { return &Admin{client, kadm.NewClient(client)} }
+func AdminOf(client *kgo.Client) *Admin { return &Admin{client: client, adm: kadm.NewClient(client)} }
 
 // Committed returns what a group has committed of a topic.
 func (a *Admin) Committed(ctx context.Context, group, topic string) (map[int32]int64, error) {
