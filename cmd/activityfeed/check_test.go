@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -151,5 +152,23 @@ func TestFolderOfSomebodyElse(t *testing.T) {
 	got := <-done
 	if got == nil || !strings.HasSuffix(got.Error(), "may not write there: give it to them (chown), or name another folder") || !strings.Contains(got.Error(), " belongs to root, ") {
 		t.Errorf("makeFolder says %v, want it to say whose the folder is", got)
+	}
+}
+
+// Without TLS and authentication, whoever reaches a port may act as anybody.
+func TestComposeFilePublishesOnThisMachineOnly(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "compose.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	published := regexp.MustCompile(`ports: \["([^"]*)"`).FindAllStringSubmatch(string(text), -1)
+	if len(published) != strings.Count(string(text), "ports:") || len(published) == 0 {
+		t.Fatalf("the file publishes ports in a form that this test does not know: %q", published)
+	}
+	for _, port := range published {
+		if !strings.HasPrefix(port[1], "127.0.0.1:") {
+			t.Errorf("port %s is open to everybody", port[1])
+		}
 	}
 }
