@@ -313,7 +313,7 @@ func (c *serveCmd) listen(roles roleSet) (api, ops net.Listener, err error) {
 			errs = append(errs, err)
 			continue
 		}
-		defer l.Close()
+		defer func() { _ = l.Close() }()
 	}
 	if roles.has(roleAPI) {
 		if api, err = taken.listen("--api-addr", c.API.Addr, c.API.Addr); err != nil {

@@ -82,7 +82,6 @@ func TestServeTellsOfItsKafka(t *testing.T) {
 }
 
 func TestServeWarns(t *testing.T) {
-	t.Parallel()
 	dir := t.TempDir()
 	for _, tt := range []struct {
 		name string
@@ -119,8 +118,10 @@ func TestGreeting(t *testing.T) {
 		not    []string
 	}{
 		{
-			"everything", "text", allRoles, func(e *endpoints) { e.API, e.ClickHouse.Addr = "127.0.0.1:1", []string{"127.0.0.1:4"} },
-			[]string{"roles        api, feed, analytics, notify\n", "log          127.0.0.1:2, 127.0.0.1:3\n", "activityfeed load ", "activityfeed sql "}, []string{"["},
+			"everything", "text", allRoles,
+			func(e *endpoints) { e.API, e.ClickHouse.Addr = "127.0.0.1:1", []string{"127.0.0.1:4"} },
+			[]string{"roles        api, feed, analytics, notify\n", "log          127.0.0.1:2, 127.0.0.1:3\n", "activityfeed load ", "activityfeed sql "},
+			[]string{"["},
 		},
 		{"no ClickHouse", "text", roleSet{roleAPI}, func(e *endpoints) { e.API = "127.0.0.1:1" }, []string{"activityfeed load "}, []string{"activityfeed sql", "ClickHouse"}},
 		{"no API", "text", roleSet{roleAnalytics}, func(e *endpoints) { e.ClickHouse.Addr = []string{"127.0.0.1:4"} }, []string{"activityfeed sql "}, []string{"activityfeed load", "gRPC"}},

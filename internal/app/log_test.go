@@ -32,7 +32,7 @@ func TestLogFormats(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			log.Info("hello", tt.attr)
+			log.LogAttrs(t.Context(), slog.LevelInfo, "hello", tt.attr)
 			var line map[string]any
 			if err := json.Unmarshal(out.Bytes(), &line); err != nil {
 				t.Fatalf("%s: %v", out.String(), err)

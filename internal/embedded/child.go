@@ -54,7 +54,7 @@ func startChild(name string, cmd *exec.Cmd, parse lineParser, log *slog.Logger) 
 		// before leads astray.
 		within := time.Duration(0)
 		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-			err, within = fmt.Errorf("by signal %d (%s)", status.Signal(), status.Signal()), lastSeconds
+			err, within = fmt.Errorf("by signal %d (%s)", status.Signal(), status.Signal()), lastMoment
 		}
 		c.err = fmt.Errorf("%s ended: %w%s", name, err, c.out.lastWords(within))
 		close(c.done)

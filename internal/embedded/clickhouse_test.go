@@ -304,7 +304,8 @@ func TestClickHouseThatDoesNotStart(t *testing.T) {
 		{"a taken HTTP port", embedded.ClickHouseConfig{HTTPPort: port}, fmt.Sprintf("clickhouse: port %d is taken by another program", port)},
 		{"a child that dies", embedded.ClickHouseConfig{Binary: script("echo old news >&2; echo no luck >&2; exit 3\n")}, "clickhouse: clickhouse ended: exit status 3: no luck"},
 		{
-			"a child that stays, and serves nothing", embedded.ClickHouseConfig{Binary: script("echo 'Code: 210. DB::Exception: Listen failed' >&2; exec cat\n")},
+			"a child that stays, and serves nothing",
+			embedded.ClickHouseConfig{Binary: script("echo 'Code: 210. DB::Exception: Listen failed' >&2; exec cat\n")},
 			"clickhouse: clickhouse does not serve: Code: 210. DB::Exception: Listen failed",
 		},
 	} {

@@ -13,9 +13,9 @@ const (
 	// maxLine bounds a log line taken from an engine; ClickHouse repeats whole
 	// queries in its errors.
 	maxLine = 1000
-	// lastSeconds is how old a line may be to have to do with the signal that ended
+	// lastMoment is how old a line may be to have to do with the signal that ended
 	// an engine.
-	lastSeconds = 2 * time.Second
+	lastMoment = 2 * time.Second
 )
 
 // engineLine is what a line of an engine says. A line without a text is dropped.
