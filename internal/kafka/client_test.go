@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -198,7 +199,7 @@ func TestSubscribersShareARegistry(t *testing.T) {
 // One cause is told once, whatever the number of topics.
 func TestAdminSaysACauseOnce(t *testing.T) {
 	t.Parallel()
-	brokers := deadBroker(t)
+	brokers := deadBroker
 	admin, err := kafka.NewAdmin(brokers)
 	if err != nil {
 		t.Fatal(err)
