@@ -3,13 +3,14 @@ package longrun
 import (
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
 )
 
 const (
@@ -94,39 +95,51 @@ func (b *Bar) print() {
 	}
 }
 
+// draw redraws one line. The last state stays on the screen.
 func (b *Bar) draw() {
-	total := b.cfg.Total
-	if total == 0 {
-		total = -1 // progressbar's word for unknown
-	}
-	bar := progressbar.NewOptions64(total,
-		progressbar.OptionSetWriter(b.out),
-		progressbar.OptionSetDescription(b.cfg.Title),
-		progressbar.OptionSetWidth(30),
-		progressbar.OptionShowCount(),
-		progressbar.OptionShowIts(),
-		progressbar.OptionSetItsString("op"),
-		// Its own redrawing goroutine has no owner; ours draws.
-		progressbar.OptionSetSpinnerChangeInterval(0),
-	)
 	ticker := time.NewTicker(terminalInterval)
 	defer ticker.Stop()
 	for {
-		var last bool
 		select {
 		case <-ticker.C:
+			fmt.Fprint(b.out, "\r", b.picture(), eraseRest)
 		case <-b.stop:
-			last = true
-		}
-		if note := b.note(); note != "" {
-			bar.Describe(b.cfg.Title + " (" + note + ")")
-		}
-		_ = bar.Set64(b.Done())
-		if last {
-			fmt.Fprintln(b.out)
+			fmt.Fprint(b.out, "\r", b.picture(), eraseRest, "\n")
 			return
 		}
 	}
+}
+
+// eraseRest is the terminal's word for: nothing stands behind the cursor.
+const eraseRest = "\x1b[K"
+
+// picture is the line, with a bar where a share is known and there is room, cut to what
+// the terminal shows: a line that wraps would not be drawn over.
+func (b *Bar) picture() string {
+	line, room := []rune(b.line()), b.width()-1 // no terminal wraps before its last column
+	if length := min(room-len(line)-len(" []"), maxBar); b.cfg.Total > 0 && length >= minBar {
+		full := int(int64(length) * min(b.Done(), b.cfg.Total) / b.cfg.Total)
+		return string(line) + " [" + strings.Repeat("=", full) + strings.Repeat(" ", length-full) + "]"
+	}
+	return string(line[:min(len(line), max(room, 0))])
+}
+
+const (
+	// minBar and maxBar are the columns of a bar: a shorter one says nothing, a longer one
+	// no more.
+	minBar, maxBar = 5, 30
+	// usualWidth is the width of what does not tell.
+	usualWidth = 80
+)
+
+// width asks each time: people resize windows.
+func (b *Bar) width() int {
+	if f, ok := b.out.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+	return usualWidth
 }
 
 func (b *Bar) line() string {
@@ -136,7 +149,9 @@ func (b *Bar) line() string {
 	if b.cfg.Total > 0 {
 		fmt.Fprintf(&s, " of %s (%.1f %%)", Count(b.cfg.Total), 100*float64(done)/float64(b.cfg.Total))
 	}
-	fmt.Fprintf(&s, ", %s/s", Count(int64(Rate(done, elapsed))))
+	if elapsed >= time.Second { // the rate of a moment says nothing
+		fmt.Fprintf(&s, ", %s/s", Count(int64(Rate(done, elapsed))))
+	}
 	if note := b.note(); note != "" {
 		s.WriteString(", " + note)
 	}

@@ -109,19 +109,58 @@ func TestBarPrintsPlainLines(t *testing.T) {
 
 func TestBarDrawsOnATerminal(t *testing.T) {
 	t.Parallel()
-	for _, total := range []int64{0, 1000} {
-		synctest.Test(t, func(t *testing.T) {
-			var out bytes.Buffer
-			b := StartBar(&out, BarConfig{Title: "replay", Total: total, Terminal: true})
-			b.Add(999)
-			time.Sleep(time.Second)
-			b.Add(1)
-			b.Stop()
-			got := out.String()
-			if !strings.Contains(got, "\r") || !strings.Contains(got, "replay") || !strings.HasSuffix(got, "\n") {
-				t.Errorf("bar of %d draws %q", total, got)
-			}
+	for _, tt := range []struct {
+		name  string
+		cfg   BarConfig
+		done  int64
+		after time.Duration
+		want  string
+	}{
+		{"no rate in the first second", BarConfig{Title: "feeds", Total: 1000}, 999, 300 * time.Millisecond, "feeds: 999 of 1,000 (99.9 %) [============================= ]"},
+		{"half", BarConfig{Title: "feeds", Total: 1000}, 500, 2 * time.Second, "feeds: 500 of 1,000 (50.0 %), 250/s [===============               ]"},
+		{"nobody knows the total", BarConfig{Title: "replay"}, 22698, 2 * time.Second, "replay: 22,698, 11,349/s"},
+		{"more than the total", BarConfig{Title: "replay", Total: 10}, 20, time.Second, "replay: 20 of 10 (200.0 %), 20/s [==============================]"},
+		{
+			"a note leaves less room",
+			BarConfig{Title: "load", Total: 10, Note: func() string { return "12 retries, the last for Unavailable" }},
+			10, time.Second,
+			"load: 10 of 10 (100.0 %), 10/s, 12 retries, the last for Unavailable [========]",
+		},
+		{
+			"a note leaves none",
+			BarConfig{Title: "load", Total: 10, Note: func() string { return strings.Repeat("§", 100) }},
+			10, time.Second,
+			"load: 10 of 10 (100.0 %), 10/s, " + strings.Repeat("§", 47),
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				var out bytes.Buffer
+				tt.cfg.Terminal = true
+				b := StartBar(&out, tt.cfg)
+				b.Add(tt.done)
+				time.Sleep(tt.after) // virtual
+				b.Stop()
+				lines := strings.Split(out.String(), "\r")
+				if got, want := lines[len(lines)-1], tt.want+"\x1b[K\n"; got != want || len(lines) < 3 {
+					t.Errorf("%d lines, the last is %q, want %q", len(lines), got, want)
+				}
+			})
 		})
+	}
+}
+
+func TestRetries(t *testing.T) {
+	t.Parallel()
+	var r Retries
+	got := []string{r.Note()}
+	for range 1200 {
+		r.Add(status.Error(codes.Unavailable, "x"))
+	}
+	got = append(got, r.Note())
+	if diff := cmp.Diff([]string{"", "1,200 retries, the last for Unavailable"}, got); diff != "" {
+		t.Errorf("notes (-want +got):\n%s", diff)
 	}
 }
 
