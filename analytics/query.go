@@ -114,26 +114,51 @@ func explain(err error) error {
 	if !errors.As(err, &exception) {
 		return fmt.Errorf("analytics: query: %w", err)
 	}
-	switch {
-	case exception.Code == 164 && strings.Contains(exception.Message, "setting"):
-		return fmt.Errorf("analytics: settings are fixed here, leave out SETTINGS: %w", err)
-	case exception.Code == 164:
-		return fmt.Errorf("analytics: only questions are answered here; this statement writes: %w", err)
-	case exception.Code == 396:
-		return fmt.Errorf("analytics: the answer has too many rows; add LIMIT, or count instead: %w", err)
-	case exception.Code == 158 || exception.Code == 307:
-		return fmt.Errorf("analytics: too much would have to be read for one question; ask for fewer days or one event_type: %w", err)
-	case exception.Code == 159:
-		return fmt.Errorf("analytics: the question takes longer than one may: %w", err)
-	case exception.Code == 241:
-		return fmt.Errorf("analytics: the question needs more memory than one may use: %w", err)
-	case exception.Code == 497:
-		return fmt.Errorf("analytics: this user may not do that, only ask: %w", err)
-	case exception.Code == 81:
-		return fmt.Errorf("analytics: the database is not there yet; run the analytics role once: %w", err)
-	}
-	return fmt.Errorf("analytics: query: %w", err)
+	return fmt.Errorf("analytics: %s: %w", meaning(exception), plainError{err, plain(exception.Message)})
 }
+
+// meaning is what an error of ClickHouse means to who has asked.
+func meaning(exception *clickhouse.Exception) string {
+	switch exception.Code {
+	case 164:
+		if strings.Contains(exception.Message, "setting") {
+			return "settings are fixed here, leave out SETTINGS"
+		}
+		return "only questions are answered here; this statement writes"
+	case 396:
+		return "the answer has too many rows; add LIMIT, or count instead"
+	case 158, 307:
+		return "too much would have to be read for one question; ask for fewer days or one event_type"
+	case 159:
+		return "the question takes longer than one may"
+	case 241:
+		return "the question needs more memory than one may use"
+	case 497:
+		return "this user may not do that, only ask"
+	case 81:
+		return "the database is not there yet; run the analytics role once"
+	}
+	return "query"
+}
+
+// plain leaves out of ClickHouse's words what only its makers need: after a syntax error,
+// everything that could have stood there instead.
+func plain(message string) string {
+	message, _, _ = strings.Cut(message, " Expected one of")
+	message = strings.TrimPrefix(message, "DB::Exception: ")
+	return strings.TrimRight(message, ". ")
+}
+
+// plainError is an error in fewer words.
+type plainError struct {
+	error
+
+	words string
+}
+
+func (e plainError) Error() string { return e.words }
+
+func (e plainError) Unwrap() error { return e.error }
 
 // show moves the rows of a result to a printer.
 func show(found driver.Rows, out printer) error {

@@ -106,7 +106,9 @@ func TestQueryRefuses(t *testing.T) {
 		{"out of read-only", "SELECT 1 SETTINGS readonly = 0", "", "leave out SETTINGS"},
 		{"set", "SET readonly = 0", "", "leave out SETTINGS"},
 		{"two statements", "SELECT 1; DROP TABLE events", "", "query"},
-		{"nonsense", "SELEKT", "", "query"},
+		{"nonsense", "SELEKT 1", "", "query: Syntax error: failed at position 8 (1)"},
+		{"a fault further on", "SELECT 1\nFROM events\nWERE 1", "", "(line 3, col 6): 1"},
+		{"a bracket too few", "SELECT (1", "", "failed at position 8"},
 		{"nothing", " ;\n", "", "no query"},
 		{"format", "SELECT 1", "yaml", `"yaml" is none of table, csv, json`},
 	} {
@@ -114,6 +116,9 @@ func TestQueryRefuses(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
 			err := r.Query(t.Context(), &out, tt.sql, tt.format)
+			if err != nil && (strings.Contains(err.Error(), "code: ") || strings.Contains(err.Error(), "Expected one of")) {
+				t.Errorf("Query(%s) = %v, want nothing that only ClickHouse's makers need", tt.sql, err)
+			}
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Query(%s) = %v, want an error with %q", tt.sql, err, tt.want)
 			}
@@ -139,8 +144,8 @@ func TestQueryHasAnEnd(t *testing.T) {
 	cfg = table.cfg
 	cfg.QueryMemory = 16
 	err = newReader(t, cfg).Query(t.Context(), &bytes.Buffer{}, "SELECT length(groupArray(number)) FROM numbers(100000000)", FormatTable)
-	if err == nil || !strings.Contains(err.Error(), "needs more memory than one may use") || !strings.Contains(err.Error(), "code: 241") {
-		t.Errorf("a query beyond its memory = %v, want code 241", err)
+	if err == nil || !strings.Contains(err.Error(), "needs more memory than one may use") || strings.Contains(err.Error(), "code: ") {
+		t.Errorf("a query beyond its memory = %v, want it in plain words", err)
 	}
 	cfg = table.cfg
 	cfg.QueryRows = 1000

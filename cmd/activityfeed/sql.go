@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"strings"
+	"unicode"
 
 	"github.com/jedib0t/go-pretty/v6/table"
+	"golang.org/x/term"
 
 	"activityfeed/analytics"
 )
@@ -55,18 +57,36 @@ func (c *sqlCmd) query(stdin io.Reader) (string, error) {
 	case c.SQL != "" && c.File != "":
 		return "", errors.New("give the query or --file, not both")
 	case c.SQL != "":
-		for _, q := range analytics.Questions() {
-			if q.Name == strings.TrimSpace(c.SQL) {
-				return q.SQL, nil
-			}
-		}
-		return c.SQL, nil
+		return readyOrGiven(c.SQL)
 	case c.File != "":
 		text, err := os.ReadFile(c.File)
 		return string(text), err
 	}
+	if f, ok := stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return "", errNoQuery // waiting for what people do not know that they may type helps nobody
+	}
 	text, err := io.ReadAll(stdin)
+	if err == nil && strings.TrimSpace(string(text)) == "" {
+		err = errNoQuery
+	}
 	return string(text), err
+}
+
+var errNoQuery = errors.New(`no query given: ask a ready question, as in 'activityfeed sql top_authors' ('activityfeed sql --list' names all), or your own: activityfeed sql "SELECT event_type, count() FROM events GROUP BY 1"`)
+
+// readyOrGiven returns the query behind a ready question's name, else the query itself.
+// A single word is no query: it was meant as a name.
+func readyOrGiven(asked string) (string, error) {
+	asked = strings.TrimSpace(asked)
+	for _, q := range analytics.Questions() {
+		if q.Name == asked {
+			return q.SQL, nil
+		}
+	}
+	if asked != "" && !strings.ContainsFunc(asked, func(r rune) bool { return r != '_' && r != '-' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		return "", fmt.Errorf("no ready question %q; see 'activityfeed sql --list'", asked)
+	}
+	return asked, nil
 }
 
 func listQuestions(con *console) {
