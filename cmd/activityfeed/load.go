@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,7 +37,7 @@ func (c *loadCmd) Run(ctx context.Context, con *console) error {
 	if cfg.Graph, err = load.ReadFile(c.Graph); err != nil {
 		return err
 	}
-	fmt.Fprintf(con.out, "%s: %d users, %d follows\n", c.Graph, len(cfg.Graph.Users), len(cfg.Graph.Follows))
+	fmt.Fprintf(con.err, "%s: %d users, %d follows\n", c.Graph, len(cfg.Graph.Users), len(cfg.Graph.Follows))
 	conns, err := load.Dial(e.API, loadConnections, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
@@ -46,8 +47,8 @@ func (c *loadCmd) Run(ctx context.Context, con *console) error {
 	if len(e.Kafka) > 0 {
 		clients.Settle = c.settle
 	}
-	_, err = load.Run(ctx, cfg, clients, con.err)
-	return err
+	result, err := load.Run(ctx, cfg, clients, con.err)
+	return errors.Join(result.Write(con.out), err)
 }
 
 // settle waits until the feeds have what the log has. A server that is killed and

@@ -48,14 +48,14 @@ type Config struct {
 	// setting), "none" or "all". Empty means default.
 	NotificationLevel string `help:"What followers ask to be told of posts: default (the server's setting), none or all." enum:"default,none,all" default:"default"`
 	// Workers is how many commands are under way at once. Default and zero: 64.
-	Workers int `help:"Commands under way at once." default:"64"`
+	Workers int `help:"Commands under way at once; 0 for 64." default:"64"`
 	// CallTimeout is the deadline of one attempt. Default and zero: 10 s.
-	CallTimeout time.Duration `help:"Deadline of one attempt of a command." default:"10s"`
+	CallTimeout time.Duration `help:"Deadline of one attempt of a command; 0 for 10s." default:"10s"`
 	// Patience is how long one command may fail because the server is away before
 	// the run gives up. Default and zero: 2 min.
-	Patience time.Duration `help:"How long to wait for a server that is away before giving up." default:"2m"`
+	Patience time.Duration `help:"How long to wait for a server that is away before giving up; 0 for 2m." default:"2m"`
 	// ProgressInterval is the time between plain progress lines. Default and zero: 5 s.
-	ProgressInterval time.Duration `help:"Time between progress lines when the output is no terminal." default:"5s"`
+	ProgressInterval time.Duration `help:"Time between progress lines when the output is no terminal; 0 for 5s." default:"5s"`
 }
 
 // notificationLevels maps the setting's words to those of the API.
@@ -71,7 +71,7 @@ func (c Config) Validate() error {
 	var faults []error
 	add := func(wrong bool, format string, args ...any) {
 		if wrong {
-			faults = append(faults, fmt.Errorf("load: "+format, args...))
+			faults = append(faults, fmt.Errorf(format, args...))
 		}
 	}
 	add(c.Graph != nil && c.Posts > 0 && len(c.Graph.Users) == 0, "an empty graph has nobody to post")

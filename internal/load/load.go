@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc/status"
 
 	"activityfeed/internal/event"
 	"activityfeed/internal/load/longrun"
@@ -31,37 +30,47 @@ type Clients struct {
 	Settle func(ctx context.Context) error
 }
 
+// againIsSafe is true of every plan: posts carry idempotency keys made of the seed,
+// which the server keeps for a day, and the last command about two people decides.
+const againIsSafe = "the same command with the same seed may be run again: it sends everything once more, within 24 hours posts nothing twice, and ends with the same follows, blocks and mutes"
+
 // Run sends the plan of a config and returns what was accepted, also when it
-// fails. Progress and the result, as a table, go to out. It ends with an error when
+// fails; how far it is goes to progress. It ends with an error when
 // a setting is wrong, when the server refuses a command, when it is away for longer
 // than Config.Patience, or when ctx ends.
-func Run(ctx context.Context, cfg Config, clients Clients, out io.Writer) (Result, error) {
+func Run(ctx context.Context, cfg Config, clients Clients, progress io.Writer) (Result, error) {
 	if cfg.Graph == nil {
 		return Result{}, errors.New("load: a graph is required")
 	}
 	if err := cfg.Validate(); err != nil {
-		return Result{}, err
+		return Result{}, fmt.Errorf("load: %w", err)
 	}
 	cfg = cfg.withDefaults()
 	p := newPlan(cfg)
 	r := &run{cfg: cfg, clients: clients, ids: make([]event.ID, p.posts)}
-	r.patience = longrun.Patience{Timeout: cfg.CallTimeout, Total: cfg.Patience, Retried: r.retried}
+	r.patience = longrun.Patience{Timeout: cfg.CallTimeout, Total: cfg.Patience, Retried: r.retries.Add}
 
 	start := time.Now()
-	r.bar = longrun.StartBar(out, longrun.BarConfig{
+	r.bar = longrun.StartBar(progress, longrun.BarConfig{
 		Title:    "load",
-		Total:    int64(len(p.follows) + len(p.reads) + len(p.rest)),
+		Total:    int64(p.commands()),
 		Terminal: cfg.Terminal,
 		Interval: cfg.ProgressInterval,
-		Note:     r.note,
+		Note:     r.retries.Note,
 	})
 	err := r.all(ctx, p)
 	r.bar.Stop()
 	res := r.result(time.Since(start))
-	if err != nil {
-		err = fmt.Errorf("load: %w", err)
+	switch {
+	case err == nil:
+		return res, nil
+	case ctx.Err() != nil: // which command it met says nothing
+		err = fmt.Errorf("stopped after %s of %s commands (%w); %s",
+			longrun.Count(r.bar.Done()), longrun.Count(int64(p.commands())), context.Cause(ctx), againIsSafe)
+	case errors.Is(err, longrun.ErrGaveUp):
+		err = fmt.Errorf("%w; when the server is back, %s", err, againIsSafe)
 	}
-	return res, writeTable(out, res, err)
+	return res, fmt.Errorf("load: %w", err)
 }
 
 // run is one run of a plan.
@@ -76,9 +85,7 @@ type run struct {
 	ids []event.ID
 
 	done    [kinds]atomic.Int64
-	retries atomic.Int64
-	// away is the code of the last passing failure, for the progress line.
-	away atomic.Pointer[string]
+	retries longrun.Retries
 }
 
 func (r *run) all(ctx context.Context, p plan) error {
@@ -169,7 +176,7 @@ func (r *run) call(ctx context.Context, s step) (err error) {
 	case kindRead:
 		_, err = r.clients.Feed.GetHomeFeed(ctx, &pb.GetHomeFeedRequest{UserId: actor})
 	default:
-		err = fmt.Errorf("load: unknown step %d", s.kind)
+		err = fmt.Errorf("unknown step %d", s.kind)
 	}
 	return err
 }
@@ -187,18 +194,4 @@ func (r *run) post(ctx context.Context, s step) error {
 	}
 	r.ids[s.post], err = event.ParseID(got.GetPostId())
 	return err
-}
-
-func (r *run) retried(err error) {
-	code := status.Code(err).String()
-	r.away.Store(&code) // before the count: who sees a retry finds its code
-	r.retries.Add(1)
-}
-
-func (r *run) note() string {
-	n := r.retries.Load()
-	if n == 0 {
-		return ""
-	}
-	return fmt.Sprintf("%s retries, the last for %s", longrun.Count(n), *r.away.Load())
 }

@@ -48,10 +48,17 @@ func TestRunSendsThePlan(t *testing.T) {
 		if diff := cmp.Diff(f.accepted(), res.Accepted); diff != "" {
 			t.Errorf("accepted (-server +load):\n%s", diff)
 		}
-		for _, want := range []string{"│ PhotoPosted │ 500 │", "(100.0 %)"} {
-			if !strings.Contains(strings.Join(strings.Fields(out.String()), " "), want) {
-				t.Errorf("no %q in\n%s", want, &out)
+		var table bytes.Buffer
+		if err := res.Write(&table); err != nil {
+			t.Fatal(err)
+		}
+		for want, text := range map[string]string{"│ PhotoPosted │ 500 │": table.String(), "(100.0 %)": out.String()} {
+			if !strings.Contains(strings.Join(strings.Fields(text), " "), want) {
+				t.Errorf("no %q in\n%s", want, text)
 			}
+		}
+		if strings.Contains(out.String(), "│") {
+			t.Errorf("the result is among the progress:\n%s", &out)
 		}
 	}
 }
@@ -153,14 +160,19 @@ func TestRunStops(t *testing.T) {
 	}{
 		{"when a command is refused", refuse, "load: follow user-"},
 		{"when the server stays away", failBefore, "gave up after 50ms"},
+		{"and says that it may be run again", failBefore, "when the server is back, the same command with the same seed may be run again"},
+		{"at a wrong setting", answer, "load: warm: 2 is no share"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			f := newFakeServer(t)
 			f.fate = func(proto.Message) fate { return tt.fate }
 			cfg := Config{Graph: starGraph(50), Patience: 50 * time.Millisecond}
+			if tt.fate == answer {
+				cfg.Warm = 2
+			}
 			res, err := Run(t.Context(), cfg, f.clients(t), new(bytes.Buffer))
-			if err == nil || !strings.Contains(err.Error(), tt.want) || res.Total() != 0 {
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "load: load:") || res.Total() != 0 {
 				t.Errorf("Run() = %d accepted, %v; want 0 and error %q", res.Total(), err, tt.want)
 			}
 		})
@@ -177,7 +189,11 @@ func TestRunStops(t *testing.T) {
 		}
 		res, err := Run(ctx, Config{Graph: starGraph(500), Workers: 4}, f.clients(t), new(bytes.Buffer))
 		if !errors.Is(err, context.Canceled) || res.Total() == 0 {
-			t.Errorf("Run() = %d accepted, %v; want some and %v", res.Total(), err, context.Canceled)
+			t.Fatalf("Run() = %d accepted, %v; want some and %v", res.Total(), err, context.Canceled)
+		}
+		want := fmt.Sprintf("load: stopped after %d of 3,188 commands (context canceled); the same command with the same seed may be run again", res.Total())
+		if !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("Run() = %v, want %q", err, want)
 		}
 	})
 }

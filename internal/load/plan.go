@@ -56,6 +56,9 @@ type plan struct {
 	posts                int
 }
 
+// commands is how many steps there are.
+func (p plan) commands() int { return len(p.follows) + len(p.reads) + len(p.rest) }
+
 const (
 	// activityExponent is the Zipf exponent of how willing people are to post,
 	// apart from how many followers they have. With followers as weights, authors of

@@ -1,7 +1,6 @@
 package load
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -60,7 +59,7 @@ func (r Result) Write(out io.Writer) error {
 	t.AppendRow(table.Row{"retries", longrun.Count(r.Retries)})
 	t.AppendRow(table.Row{"elapsed", r.Elapsed.Round(10 * time.Millisecond).String()})
 	if _, err := fmt.Fprintln(out, t.Render()); err != nil {
-		return fmt.Errorf("load: write the result: %w", err)
+		return fmt.Errorf("write the result: %w", err)
 	}
 	return nil
 }
@@ -69,7 +68,7 @@ func (r *run) result(elapsed time.Duration) Result {
 	res := Result{
 		Accepted: make(map[string]int64),
 		Reads:    r.done[kindRead].Load(),
-		Retries:  r.retries.Load(),
+		Retries:  r.retries.Count(),
 		Elapsed:  elapsed,
 	}
 	for k, name := range eventTypes {
@@ -78,8 +77,4 @@ func (r *run) result(elapsed time.Duration) Result {
 		}
 	}
 	return res
-}
-
-func writeTable(out io.Writer, r Result, err error) error {
-	return errors.Join(err, r.Write(out))
 }
