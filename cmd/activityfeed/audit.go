@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,7 +26,7 @@ import (
 type auditCmd struct {
 	Target target       `embed:""`
 	Drift  string       `help:"Write every difference to this file, a line of JSON each." placeholder:"FILE" type:"path"`
-	JSON   bool         `name:"json" help:"Print the report as JSON to standard output."`
+	JSON   bool         `name:"json" help:"Print the report as JSON instead of tables."`
 	From   source       `default:"log" enum:"log,clickhouse" help:"What the feeds are compared with: the log, or ClickHouse and then the log, when the log has forgotten its beginning."`
 	Audit  audit.Config `embed:""`
 
@@ -38,7 +41,56 @@ type auditCmd struct {
 }
 
 // errDrift makes the command fail when something differs.
-var errDrift = errors.New("feeds or counts differ from the log: see the report")
+var errDrift = errors.New("the audit found differences")
+
+// Help stands in the command's --help.
+func (c *auditCmd) Help() string {
+	return `
+The exit code is 0 where nothing differs, 1 where the audit could not be done, and 2 where something differs.
+
+What may differ:
+
+  missing     the log says that the post belongs in the feed, and it is not there
+  extra       the feed has a post that does not belong there
+  duplicate   the feed has a post twice
+  misordered  the post stands after an older one
+  altered     author or content of the post are not what the log has
+  paging      a page breaks the contract of the API, such as a short page before the last
+  unreadable  the API refuses to serve the feed
+  healed      wrong at the first read and right at the second, though nothing was accepted meanwhile
+  reposted    one idempotency key of one author has two posts in the log: a retry was posted again
+
+--repair mends feeds, 'activityfeed rebuild --analytics' mends counts.`
+}
+
+// verdict says in one line what differs and what to do about it; nil where nothing does.
+func (c *auditCmd) verdict(report audit.Report) error {
+	if report.Clean() {
+		return nil
+	}
+	var feeds int64
+	for kind, n := range report.Differences {
+		if kind != audit.Healed && kind != audit.Reposted {
+			feeds += n
+		}
+	}
+	var advice []string
+	switch {
+	case report.Repair != nil && len(report.Repair.Left) > 0:
+		advice = append(advice, fmt.Sprintf("feeds still differ after the repair: 'activityfeed rebuild --data-dir %s' makes all of them anew", c.Target.DataDir))
+	case report.Repair == nil && feeds > 0:
+		advice = append(advice, "feeds differ from the log: run this audit again with --repair, which makes them anew")
+	case report.Repair == nil && report.Differences[audit.Healed] > 0:
+		advice = append(advice, "feeds were wrong for a moment and are right now (healed): run the audit again to see whether more are")
+	}
+	if report.Differences[audit.Reposted] > 0 {
+		advice = append(advice, "posts stand in the log twice (reposted): their authors may delete one; --drift FILE names all")
+	}
+	if !report.CountsAgree() {
+		advice = append(advice, fmt.Sprintf("counts differ from the log: 'activityfeed rebuild --analytics --data-dir %s' makes the tables anew", c.Target.DataDir))
+	}
+	return fmt.Errorf("%w: %s", errDrift, strings.Join(advice, "; "))
+}
 
 // Run prints the report; differences are an error.
 func (c *auditCmd) Run(ctx context.Context, con *console) (err error) {
@@ -104,20 +156,20 @@ func (c *auditCmd) Run(ctx context.Context, con *console) (err error) {
 		return c.watch(ctx, cfg, deps, con)
 	}
 	report, err := audit.Run(ctx, cfg, deps, con.err)
-	if err != nil {
+	if err != nil && !errors.Is(err, audit.ErrExport) {
 		return err
 	}
-	if c.JSON {
-		encoder := json.NewEncoder(con.out)
-		encoder.SetIndent("", "  ")
-		if err := encoder.Encode(report); err != nil {
-			return err
-		}
+	return errors.Join(err, c.print(report, con.out), c.verdict(report))
+}
+
+// print writes the report for people, or for programs.
+func (c *auditCmd) print(report audit.Report, out io.Writer) error {
+	if !c.JSON {
+		return report.Write(out)
 	}
-	if !report.Clean() {
-		return errDrift
-	}
-	return nil
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(report)
 }
 
 // watch audits until the process is told to stop. It is a process of its own because

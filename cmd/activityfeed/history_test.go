@@ -37,10 +37,10 @@ func TestRebuildFromClickHouse(t *testing.T) {
 	if out, err := srv.tool("rebuild"); err != nil {
 		t.Fatalf("rebuild: %v\n%s", err, out)
 	}
-	noCounts := func(err error, out string) bool { // ClickHouse lacks rows: see forgetMost
-		return err == nil || (errors.Is(err, errDrift) && strings.Contains(out, `"Differences": {}`))
+	noCounts := func(err error) bool { // ClickHouse lacks rows: see forgetMost
+		return err == nil || (errors.Is(err, errDrift) && !strings.Contains(err.Error(), "feeds"))
 	}
-	if out, err := srv.tool("audit", "--from", "clickhouse", "--json"); noCounts(err, out) {
+	if out, err := srv.tool("audit", "--from", "clickhouse", "--json"); noCounts(err) {
 		t.Fatalf("a log that has forgotten gave the feeds back:\n%s", out)
 	}
 
@@ -49,7 +49,7 @@ func TestRebuildFromClickHouse(t *testing.T) {
 		t.Fatalf("rebuild --from clickhouse: %v\n%s", err, out)
 	}
 	t.Log(out)
-	if out, err := srv.tool("audit", "--from", "clickhouse", "--json"); !noCounts(err, out) {
+	if out, err := srv.tool("audit", "--from", "clickhouse", "--json"); !noCounts(err) {
 		t.Errorf("audit after the rebuild: %v\n%s", err, out)
 	}
 	// And the counts, too, when the table has the end of the log again.

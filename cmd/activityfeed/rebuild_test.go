@@ -50,7 +50,7 @@ func TestRebuild(t *testing.T) {
 	if err := srv.engines.redis.Del(t.Context(), "author:{u0}", "following:{u3}", "followers:{u0}", "feed:{u0}", "feed:{u3}", "feed:{u5}").Err(); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := srv.tool("audit", "--repair", "--json"); err != nil || !strings.Contains(out, `"Left": null`) {
+	if out, err := srv.tool("audit", "--repair", "--json"); err != nil || !strings.Contains(out, `"left": {`) {
 		t.Errorf("repair: %v\n%s", err, out)
 	}
 	if out, err := srv.tool("audit"); err != nil {

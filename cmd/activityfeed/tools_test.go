@@ -19,14 +19,17 @@ func TestTools(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		args []string
-		want string // in the output
+		want string // in the result
 		err  string // in the error; empty: none
 	}{
 		{"load", []string{"load", "--graph", generatedGraph(t, 40), "--posts", "60", "--warm", "1", "--deletes", "0.1"}, "PhotoPosted", ""},
 		{"audit", []string{"audit"}, "misordered", ""},
+		{"audit for programs", []string{"audit", "--json"}, `"elapsed_seconds":`, ""},
 		{"sql table", []string{"sql", "SELECT event_type, events FROM posts_daily"}, "│ PhotoPosted", ""},
 		{"sql csv", []string{"sql", "--format=csv", "SELECT sum(posts) FROM top_authors"}, "60", ""},
 		{"sql that writes", []string{"sql", "DROP TABLE events"}, "", "only ask"},
+		{"no ready question", []string{"sql", "nosuch"}, "", `no ready question "nosuch"; see 'activityfeed sql --list'`},
+		{"sql with a fault", []string{"sql", "SELECT event_type FORM events"}, "", "failed at position"},
 		{"a ready question", []string{"sql", "top_authors"}, "│ author_id", ""},
 		{"the ready questions", []string{"sql", "--list"}, "│ follower_growth", ""},
 		{"sql from nowhere", []string{"sql", "--file", "no-such.sql"}, "", "no-such.sql"},
@@ -39,13 +42,15 @@ func TestTools(t *testing.T) {
 		if !slices.Contains(args, "--data-dir") {
 			args = append(args, "--data-dir", srv.dir)
 		}
-		var out bytes.Buffer
-		err := run(t.Context(), args, &out, &out)
+		var out, progress bytes.Buffer
+		err := run(t.Context(), args, &out, &progress)
 		switch {
 		case tt.err == "" && err != nil:
-			t.Errorf("%s: %v\n%s", tt.name, err, out.String())
+			t.Errorf("%s: %v\n%s%s", tt.name, err, out.String(), progress.String())
 		case tt.err != "" && (err == nil || !strings.Contains(err.Error(), tt.err)):
 			t.Errorf("%s: error %v, want %q", tt.name, err, tt.err)
+		case strings.Contains(progress.String(), "│"):
+			t.Errorf("%s: results are among the progress:\n%s", tt.name, progress.String())
 		case !strings.Contains(out.String(), tt.want):
 			t.Errorf("%s printed\n%s\nwant %q in it", tt.name, out.String(), tt.want)
 		}

@@ -56,32 +56,33 @@ type lagger interface {
 	Lag(ctx context.Context, group, topic string) (int64, error)
 }
 
-// Run audits and returns what it found; progress and the report, as tables, go to
-// out. Differences are no error: see [Report.Clean]. An error says that the audit
+// ErrExport says that the audit was done and that Deps.Drift did not take all of it.
+var ErrExport = errors.New("export drift")
+
+// Run audits and returns what it found; how far it is goes to progress.
+// Differences are no error: see [Report.Clean]. An error says that the audit
 // could not be done: a wrong setting, no log, a server that is away or a consumer
 // that makes no progress for longer than Config.Patience, or the end of ctx. The
-// report then tells how far it came.
-func Run(ctx context.Context, cfg Config, deps Deps, out io.Writer) (Report, error) {
-	a, err := newAuditor(cfg, deps, out)
+// report then tells how far it came. Only with [ErrExport] is it whole.
+func Run(ctx context.Context, cfg Config, deps Deps, progress io.Writer) (Report, error) {
+	a, err := newAuditor(cfg, deps, progress)
 	if err != nil {
-		return Report{}, err
+		return Report{}, fmt.Errorf("audit: %w", err)
 	}
 	if err := a.following(ctx, a.round); err != nil {
-		return a.report, errors.Join(fmt.Errorf("audit: %w", err), a.driftErr)
+		return a.report, fmt.Errorf("audit: %w", err)
 	}
-	return a.report, errors.Join(a.report.Write(out), a.driftErr)
+	return a.report, a.driftErr
 }
 
-func newAuditor(cfg Config, deps Deps, out io.Writer) (*auditor, error) {
+func newAuditor(cfg Config, deps Deps, progress io.Writer) (*auditor, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
 	cfg = cfg.withDefaults()
-	return &auditor{
-		cfg: cfg, deps: deps, out: out,
-		patience: longrun.Patience{Timeout: cfg.CallTimeout, Total: cfg.Patience},
-		model:    NewModel(), tally: newTally(),
-	}, nil
+	a := &auditor{cfg: cfg, deps: deps, progress: progress, model: NewModel(), tally: newTally()}
+	a.patience = longrun.Patience{Timeout: cfg.CallTimeout, Total: cfg.Patience, Retried: a.retries.Add}
+	return a, nil
 }
 
 // following does the work while the model follows the log.
@@ -120,8 +121,9 @@ func (a *auditor) round(ctx context.Context) error {
 type auditor struct {
 	cfg      Config
 	deps     Deps
-	out      io.Writer
+	progress io.Writer
 	patience longrun.Patience
+	retries  longrun.Retries
 
 	// mu guards what the replay writes.
 	mu    sync.RWMutex
@@ -179,7 +181,7 @@ func (a *auditor) found(d Difference) {
 		return
 	}
 	if err := json.NewEncoder(a.deps.Drift).Encode(d); err != nil {
-		a.driftErr = fmt.Errorf("audit: export drift: %w", err)
+		a.driftErr = fmt.Errorf("audit: %w: %w", ErrExport, err)
 	}
 }
 

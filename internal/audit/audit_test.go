@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -112,8 +113,8 @@ func TestAuditFindsWhatIsPlanted(t *testing.T) {
 			if diff := cmp.Diff(report.Examples, exported); diff != "" {
 				t.Errorf("drift (-examples +exported):\n%s", diff)
 			}
-			if strings.Contains(out.String(), "\x1b") {
-				t.Errorf("an escape code reaches the terminal:\n%q", &out)
+			if err := report.Write(&out); err != nil || strings.Contains(out.String(), "\x1b") {
+				t.Errorf("Write() = %v; an escape code reaches the terminal:\n%q", err, &out)
 			}
 		})
 	}
@@ -158,7 +159,14 @@ func TestReport(t *testing.T) {
 	if got.Clean() || elapsed <= 0 {
 		t.Errorf("clean %v after %s, want false and some time", got.Clean(), elapsed)
 	}
-	words := strings.Join(strings.Fields(out.String()), " ")
+	var tables bytes.Buffer
+	if err := got.Write(&tables); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(out.String(), "│") {
+		t.Errorf("the report is among the progress:\n%s", &out)
+	}
+	words := strings.Join(strings.Fields(tables.String()+out.String()), " ")
 	for _, line := range []string{"│ users checked │ 3 │", "│ reposted │ 1 │", "│ PhotoPosted │ 9 │ 8 │ DIFFERS │", "│ UserMuted │ 1 │ 1 │ equal │", "feeds: 3 of 3 (100.0 %)"} {
 		if !strings.Contains(words, line) {
 			t.Errorf("no %q in\n%s", line, &out)
@@ -415,6 +423,74 @@ func TestAuditGivesUp(t *testing.T) {
 	}
 }
 
+// What could not be read is not counted as read.
+func TestProgressCountsWhatWasRead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		deps := Deps{
+			Log: testenv.Logger(t), Tail: newFakeLog(t, scene()...), Feed: deadFeed{code: codes.Unavailable},
+			Lag: lagFunc(func(context.Context, string, string) (int64, error) { return 0, nil }),
+		}
+		var out bytes.Buffer
+		if _, err := Run(t.Context(), Config{Patience: time.Minute}, deps, &out); err == nil {
+			t.Fatal("Run() = nil")
+		}
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		last := lines[len(lines)-1]
+		if !strings.HasPrefix(last, "feeds: 0 of 3 (0.0 %)") || !strings.Contains(last, "retries, the last for Unavailable") {
+			t.Errorf("the last progress is %q, want none of 3 feeds, and why", last)
+		}
+	})
+}
+
+// Programs find every field, named as JSON is and with its unit.
+func TestReportAsJSON(t *testing.T) {
+	t.Parallel()
+	none := map[string]any{}
+	for _, kind := range Kinds() {
+		none[string(kind)] = 0.0
+	}
+	empty := map[string]any{
+		"clean": true, "users": 0.0, "posts": 0.0, "differences": none, "examples": []any{}, "rechecked": 0.0, "unsettled": 0.0,
+		"events": []any{}, "records": 0.0, "repeats": 0.0, "unknown": 0.0, "bad": 0.0, "stored": 0.0, "lost": 0.0,
+		"repair": nil, "elapsed_seconds": 0.0,
+	}
+	full := maps.Clone(empty)
+	full["clean"], full["elapsed_seconds"] = false, 1.5
+	full["differences"] = maps.Clone(none)
+	full["differences"].(map[string]any)["missing"] = 2.0
+	full["examples"] = []any{map[string]any{"user": "bob", "kind": "missing", "post_id": "1", "reason": "lost"}}
+	full["events"] = []any{map[string]any{"type": "PhotoPosted", "log": 2.0, "stored": 1.0, "compared": true, "differs": true}}
+	full["repair"] = map[string]any{"users": 1.0, "left": none}
+	for _, tt := range []struct {
+		name   string
+		report Report
+		want   map[string]any
+	}{
+		{"nothing", Report{}, empty},
+		{"something of all", Report{
+			Differences: map[Kind]int64{Missing: 2}, Examples: []Difference{{User: "bob", Kind: Missing, PostID: "1", Reason: "lost"}},
+			Events: []EventCount{{Type: "PhotoPosted", Log: 2, Stored: 1, Compared: true, Differs: true}},
+			Repair: &Repair{Users: 1}, Elapsed: 1500 * time.Millisecond,
+		}, full},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			text, err := json.Marshal(tt.report)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got map[string]any
+			if err := json.Unmarshal(text, &got); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("JSON (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
 func TestConfigValidate(t *testing.T) {
 	t.Parallel()
 	if err := (Config{}).Validate(); err != nil {
@@ -426,8 +502,8 @@ func TestConfigValidate(t *testing.T) {
 			t.Errorf("Validate() = %v, want %q in it", err, want)
 		}
 	}
-	if _, err := Run(t.Context(), Config{Users: -1}, Deps{}, io.Discard); err == nil {
-		t.Error("Run(wrong setting) = nil")
+	if _, err := Run(t.Context(), Config{Users: -1}, Deps{}, io.Discard); err == nil || err.Error() != "audit: users: -1 is negative" {
+		t.Errorf("Run(wrong setting) = %v, want what is wrong, named once", err)
 	}
 }
 

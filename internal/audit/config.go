@@ -26,9 +26,9 @@ type Config struct {
 	Depth int `help:"How many posts of each feed to read; 0 for all." default:"0"`
 	// PageSize is how many posts are asked for at once, at most 100. Default and
 	// zero: 100.
-	PageSize int `help:"Posts to ask for at once, at most 100." default:"100"`
+	PageSize int `help:"Posts to ask for at once, at most 100; 0 for 100." default:"100"`
 	// Workers is how many feeds are read at once. Default and zero: 16.
-	Workers int `help:"Feeds read at once." default:"16"`
+	Workers int `help:"Feeds read at once; 0 for 16." default:"16"`
 	// FeedGroup is the consumer group that the feeds are built by. Default and
 	// empty: feed.
 	FeedGroup string `help:"Consumer group that builds the feeds." default:"feed"`
@@ -37,16 +37,16 @@ type Config struct {
 	StoredGroup string `help:"Consumer group that fills the analytics table." default:"analytics"`
 	// Rounds is how often a feed is read again that differs while the log goes on.
 	// Default and zero: 3.
-	Rounds int `help:"How often to read a feed again that differs while events are accepted." default:"3"`
+	Rounds int `help:"How often to read a feed again that differs while events are accepted; 0 for 3." default:"3"`
 	// Examples is how many differences the report shows. Default and zero: 10.
-	Examples int `help:"Differences to show." default:"10"`
+	Examples int `help:"Differences to show; 0 for 10." default:"10"`
 	// CallTimeout is the deadline of one read of a page or a lag. Default and zero: 10 s.
-	CallTimeout time.Duration `help:"Deadline of one call." default:"10s"`
+	CallTimeout time.Duration `help:"Deadline of one call; 0 for 10s." default:"10s"`
 	// Patience is how long a server may be away, and consumers without progress,
 	// before the audit gives up. Default and zero: 2 min.
-	Patience time.Duration `help:"How long to wait for a server that is away, or for consumers that make no progress." default:"2m"`
+	Patience time.Duration `help:"How long to wait for a server that is away, or for consumers that make no progress; 0 for 2m." default:"2m"`
 	// ProgressInterval is the time between plain progress lines. Default and zero: 5 s.
-	ProgressInterval time.Duration `help:"Time between progress lines when the output is no terminal." default:"5s"`
+	ProgressInterval time.Duration `help:"Time between progress lines when the output is no terminal; 0 for 5s." default:"5s"`
 }
 
 // Validate returns all faults of the settings, joined.
@@ -67,11 +67,11 @@ func (c Config) Validate() error {
 		{"progress interval", int64(c.ProgressInterval)},
 	} {
 		if n.value < 0 {
-			faults = append(faults, fmt.Errorf("audit: %s: %d is negative", n.name, n.value))
+			faults = append(faults, fmt.Errorf("%s: %d is negative", n.name, n.value))
 		}
 	}
 	if c.PageSize > maxPageSize {
-		faults = append(faults, fmt.Errorf("audit: page size: %d is more than %d, the most that the API gives", c.PageSize, maxPageSize))
+		faults = append(faults, fmt.Errorf("page size: %d is more than %d, the most that the API gives", c.PageSize, maxPageSize))
 	}
 	return errors.Join(faults...)
 }

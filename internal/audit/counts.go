@@ -30,7 +30,7 @@ func (a *auditor) counts(ctx context.Context) error {
 		}
 		after := a.count()
 		a.report.Events = compareCounts(before, after, stored)
-		if a.report.countsAgree() || sum(before) == sum(after) || round == a.cfg.Rounds {
+		if a.report.CountsAgree() || sum(before) == sum(after) || round == a.cfg.Rounds {
 			return nil
 		}
 	}

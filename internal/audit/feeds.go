@@ -126,8 +126,8 @@ func (a *auditor) recheck(ctx context.Context, suspects []suspect, quiet bool) (
 
 // each calls do for every user, several at once, with a progress bar.
 func (a *auditor) each(ctx context.Context, title string, users []string, do func(ctx context.Context, i int, user string) error) error {
-	bar := longrun.StartBar(a.out, longrun.BarConfig{
-		Title: title, Total: int64(len(users)), Terminal: a.cfg.Terminal, Interval: a.cfg.ProgressInterval,
+	bar := longrun.StartBar(a.progress, longrun.BarConfig{
+		Title: title, Total: int64(len(users)), Terminal: a.cfg.Terminal, Interval: a.cfg.ProgressInterval, Note: a.retries.Note,
 	})
 	defer bar.Stop()
 	group, ctx := errgroup.WithContext(ctx)
@@ -137,8 +137,11 @@ func (a *auditor) each(ctx context.Context, title string, users []string, do fun
 			break
 		}
 		group.Go(func() error {
-			defer bar.Add(1)
-			return do(ctx, i, user)
+			err := do(ctx, i, user)
+			if err == nil {
+				bar.Add(1)
+			}
+			return err
 		})
 	}
 	return group.Wait()

@@ -64,7 +64,7 @@ func (a *auditor) take(e event.Event, err error) {
 
 // replay waits until the model has what the log has.
 func (a *auditor) replay(ctx context.Context) error {
-	bar := longrun.StartBar(a.out, longrun.BarConfig{Title: "replay", Terminal: a.cfg.Terminal, Interval: a.cfg.ProgressInterval})
+	bar := longrun.StartBar(a.progress, longrun.BarConfig{Title: "replay", Terminal: a.cfg.Terminal, Interval: a.cfg.ProgressInterval})
 	defer bar.Stop()
 	return a.watch(ctx, bar.Set)
 }

@@ -42,20 +42,20 @@ type Report struct {
 	Stored, Lost int64
 	// Repair is what a repair did; nil if there was none.
 	Repair *Repair
-	// Elapsed is how long the audit took, in JSON in nanoseconds.
+	// Elapsed is how long the audit took.
 	Elapsed time.Duration
 }
 
 // EventCount is how many events of a type there are, each counted once.
 type EventCount struct {
-	Type string
-	Log  int64
+	Type string `json:"type"`
+	Log  int64  `json:"log"`
 	// Stored is the analytics table's count. Not set unless Compared.
-	Stored int64
+	Stored int64 `json:"stored"`
 	// Compared says that the table was asked.
-	Compared bool
+	Compared bool `json:"compared"`
 	// Differs says that the table has not what the log had at any time of the count.
-	Differs bool
+	Differs bool `json:"differs"`
 }
 
 // Clean says that nothing differs, after the repair if there was one: neither feeds,
@@ -66,10 +66,12 @@ func (r Report) Clean() bool {
 	if r.Repair != nil {
 		feeds = len(r.Repair.Left) == 0 && r.Differences[Reposted] == 0
 	}
-	return feeds && r.countsAgree()
+	return feeds && r.CountsAgree()
 }
 
-func (r Report) countsAgree() bool {
+// CountsAgree says that the table has as many events of each type as the log, as far
+// as it was asked.
+func (r Report) CountsAgree() bool {
 	return !slices.ContainsFunc(r.Events, func(c EventCount) bool { return c.Differs })
 }
 
@@ -113,7 +115,7 @@ func (r Report) Write(out io.Writer) error {
 	}
 	for _, t := range tables {
 		if _, err := fmt.Fprintln(out, t.Render()); err != nil {
-			return fmt.Errorf("audit: write the report: %w", err)
+			return fmt.Errorf("write the report: %w", err)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -59,7 +60,7 @@ func (m *Metrics) set(r Report, at time.Time) {
 func Watch(ctx context.Context, cfg Config, deps Deps, every time.Duration, metrics *Metrics) error {
 	a, err := newAuditor(cfg, deps, io.Discard)
 	if err != nil {
-		return err
+		return fmt.Errorf("audit: %w", err)
 	}
 	return a.following(ctx, func(ctx context.Context) error {
 		for {
