@@ -98,12 +98,16 @@ func (c *auditCmd) Run(ctx context.Context, con *console) (err error) {
 	if err != nil {
 		return err
 	}
+	security, err := c.Target.security(e)
+	if err != nil {
+		return err
+	}
 	admin, err := kafka.NewAdmin(e.Kafka)
 	if err != nil {
 		return err
 	}
 	defer admin.Close()
-	conn, err := dial(e.API)
+	conn, err := dial(e.API, security)
 	if err != nil {
 		return err
 	}
@@ -157,7 +161,7 @@ func (c *auditCmd) Run(ctx context.Context, con *console) (err error) {
 	}
 	report, err := audit.Run(ctx, cfg, deps, con.err)
 	if err != nil && !errors.Is(err, audit.ErrExport) {
-		return err
+		return c.Target.explain(err)
 	}
 	return errors.Join(err, c.print(report, con.out), c.verdict(report))
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"os"
 	"strings"
 	"time"
 
@@ -91,6 +92,13 @@ func (s *server) addAPI(publisher *kafka.Publisher, ids *event.IDs, feeds *feed.
 	}
 	if s.rpc, err = rpc.New(s.cfg.API, s.log, s.metrics); err != nil {
 		return err
+	}
+	if s.cfg.API.CertFile != "" {
+		cert, err := os.ReadFile(s.cfg.API.CertFile)
+		if err != nil {
+			return err
+		}
+		s.engines.endpoints.APICert = string(cert)
 	}
 	posts.Register(s.rpc.Registrar())
 	graphs.Register(s.rpc.Registrar())

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-
 	"activityfeed/internal/event"
 	"activityfeed/internal/fault"
 	"activityfeed/internal/kafka"
@@ -32,13 +29,17 @@ func (c *loadCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
+	security, err := c.Target.security(e)
+	if err != nil {
+		return err
+	}
 	cfg := c.Load
 	cfg.Terminal = con.progressIsLive()
 	if cfg.Graph, err = load.ReadFile(c.Graph); err != nil {
 		return err
 	}
 	fmt.Fprintf(con.err, "%s: %d users, %d follows\n", c.Graph, len(cfg.Graph.Users), len(cfg.Graph.Follows))
-	conns, err := load.Dial(e.API, loadConnections, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conns, err := load.Dial(e.API, loadConnections, security)
 	if err != nil {
 		return err
 	}
@@ -48,6 +49,9 @@ func (c *loadCmd) Run(ctx context.Context, con *console) error {
 		clients.Settle = c.settle
 	}
 	result, err := load.Run(ctx, cfg, clients, con.err)
+	if err != nil {
+		err = c.Target.explain(err)
+	}
 	return errors.Join(result.Write(con.out), err)
 }
 
@@ -57,7 +61,8 @@ func (c *loadCmd) settle(ctx context.Context) error {
 	giveUp := time.Now().Add(c.Load.Patience)
 	for {
 		err := c.settleOnce(ctx)
-		if fault.KindOf(err) != fault.Unavailable || ctx.Err() != nil || time.Now().After(giveUp) {
+		var away noServerError // between its end and its start
+		if (fault.KindOf(err) != fault.Unavailable && !errors.As(err, &away)) || ctx.Err() != nil || time.Now().After(giveUp) {
 			return err
 		}
 		select {

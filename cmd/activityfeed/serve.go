@@ -178,7 +178,12 @@ func (s *server) build(ctx context.Context) error {
 	s.ops = app.NewOpsOn(s.opsPort, s.metrics, s.ready, s.log)
 	s.ops.Handle("GET /push/", web.Handler())
 	s.engines.endpoints.Ops = s.ops.Addr()
-	return s.engines.endpoints.write(s.cfg.Engines.DataDir)
+	withdraw, err := s.engines.endpoints.publish(s.cfg.Engines.DataDir)
+	if err != nil {
+		return fmt.Errorf("tell the tools where the server is: %w", err)
+	}
+	s.closers = append(s.closers, withdraw)
+	return nil
 }
 
 // run runs the parts until ctx ends or one of them does, stops them in order

@@ -36,7 +36,7 @@ func TestTools(t *testing.T) {
 		{"nothing is poison", []string{"poison", "list", "feed"}, "no poison", ""},
 		{"poison of nobody", []string{"poison", "list", "nobody"}, "", `must be one of "feed","analytics","notify"`},
 		{"replay names nothing", []string{"poison", "replay", "feed"}, "", "name the letters"},
-		{"another folder", []string{"audit", "--data-dir", t.TempDir()}, "", "no server has run in"},
+		{"another folder", []string{"audit", "--data-dir", t.TempDir()}, "", "no server is running in"},
 	} {
 		args := tt.args
 		if !slices.Contains(args, "--data-dir") {
