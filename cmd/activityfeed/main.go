@@ -18,9 +18,9 @@ import (
 	"activityfeed/internal/embedded"
 )
 
-// cli is the command line. Every flag can also be given as an environment
-// variable, ACTIVITYFEED_ and the flag's name in capitals: --data-dir is
-// ACTIVITYFEED_DATA_DIR.
+// cli is the command line. What describes a server can also be given as an
+// environment variable, ACTIVITYFEED_ and the flag's name in capitals: --data-dir is
+// ACTIVITYFEED_DATA_DIR; see bindEnvironment.
 type cli struct {
 	Log app.LogConfig `embed:"" prefix:"log-" group:"Logging"`
 
@@ -55,20 +55,13 @@ func main() {
 // and progress to stderr.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	var c cli
-	parser, err := kong.New(&c,
-		kong.Name("activityfeed"),
-		kong.Description("A self-hosted activity-feed backend: post a photo, and followers' feeds, analytics and notifications know of it once."),
-		kong.DefaultEnvars("ACTIVITYFEED"),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
-		kong.UsageOnError(),
-		kong.Writers(stdout, stderr),
-	)
+	parser, err := newParser(&c, stdout, stderr)
 	if err != nil {
 		return err
 	}
 	command, err := parser.Parse(args)
 	if err != nil {
-		return err
+		return explain(err)
 	}
 	log, err := app.NewLogger(stderr, c.Log)
 	if err != nil {

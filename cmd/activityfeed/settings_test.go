@@ -1,0 +1,119 @@
+package main
+
+import (
+	"io"
+	"slices"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
+
+// allFlags gives fn each flag of each command, with the command's path.
+func allFlags(t *testing.T, fn func(command string, flag *kong.Flag)) {
+	t.Helper()
+	var c cli
+	parser, err := newParser(&c, io.Discard, io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var walk func(node *kong.Node)
+	walk = func(node *kong.Node) {
+		for _, flag := range node.Flags {
+			fn(node.FullPath(), flag)
+		}
+		for _, child := range node.Children {
+			walk(child)
+		}
+	}
+	walk(parser.Model.Node)
+}
+
+// A variable means one thing in all commands, and a tool is told what to do by its
+// command line alone.
+func TestEnvironment(t *testing.T) {
+	t.Parallel()
+	// Where a server is: the flags of serve make it so, those of the tools find it.
+	places := []string{
+		"ACTIVITYFEED_DATA_DIR", "ACTIVITYFEED_API", "ACTIVITYFEED_KAFKA",
+		"ACTIVITYFEED_REDIS", "ACTIVITYFEED_REDIS_USERNAME", "ACTIVITYFEED_REDIS_PASSWORD",
+		"ACTIVITYFEED_CLICKHOUSE", "ACTIVITYFEED_CLICKHOUSE_DATABASE", "ACTIVITYFEED_CLICKHOUSE_USERNAME", "ACTIVITYFEED_CLICKHOUSE_PASSWORD",
+	}
+	type meaning struct {
+		command string
+		flag    *kong.Flag
+	}
+	known := map[string]meaning{}
+	allFlags(t, func(command string, flag *kong.Flag) {
+		for _, env := range flag.Envs {
+			first, ok := known[env]
+			if !ok {
+				known[env] = meaning{command, flag}
+				continue
+			}
+			if got, want := flag.Target.Type(), first.flag.Target.Type(); got != want {
+				t.Errorf("%s is of type %v in '%s' and %v in '%s'", env, got, command, want, first.command)
+			}
+			if slices.Contains(places, env) {
+				continue
+			}
+			if flag.Help != first.flag.Help || flag.Default != first.flag.Default {
+				t.Errorf("%s is %q (%s) in '%s' and %q (%s) in '%s'",
+					env, flag.Help, flag.Default, command, first.flag.Help, first.flag.Default, first.command)
+			}
+		}
+	})
+	served := map[string]bool{}
+	allFlags(t, func(command string, flag *kong.Flag) {
+		if command == "activityfeed serve" || command == "activityfeed" {
+			for _, env := range flag.Envs {
+				served[env] = true
+			}
+			if len(flag.Envs) == 0 && flag.Name != "help" && flag.Name != "version" {
+				t.Errorf("--%s of '%s' has no variable", flag.Name, command)
+			}
+		}
+	})
+	allFlags(t, func(command string, flag *kong.Flag) {
+		for _, env := range flag.Envs {
+			if !served[env] && !slices.Contains(places, env) {
+				t.Errorf("%s tells '%s' what to do: the command line alone should", env, command)
+			}
+		}
+	})
+}
+
+func TestEnvironmentOfTools(t *testing.T) {
+	for _, tt := range []struct {
+		name, env, value string
+		args             []string
+		got              func(c *cli) any
+		want             any
+	}{
+		{"nothing is dropped", "ACTIVITYFEED_ALL", "true", []string{"poison", "drop", "notify"}, func(c *cli) any { return c.Poison.Drop.Choice.All }, false},
+		{"a dry run is asked for", "ACTIVITYFEED_DRY_RUN", "true", []string{"poison", "replay", "feed"}, func(c *cli) any { return c.Poison.Replay.Choice.DryRun }, false},
+		{"nothing is repaired", "ACTIVITYFEED_REPAIR", "true", []string{"audit"}, func(c *cli) any { return c.Audit.Repair }, false},
+		{"users of a rebuild", "ACTIVITYFEED_USERS", "7", []string{"rebuild"}, func(c *cli) any { return len(c.Rebuild.Users) }, 0},
+		{"posts of a bench", "ACTIVITYFEED_POSTS", "7", []string{"bench", "fanout"}, func(c *cli) any { return c.Bench.Fanout.Posts }, 45000},
+		{"the port of the auditor", "ACTIVITYFEED_OPS", "0.0.0.0:9091", []string{"audit"}, func(c *cli) any { return c.Audit.Ops }, "127.0.0.1:9092"},
+		{"the port of the server", "ACTIVITYFEED_OPS", "0.0.0.0:9091", []string{"serve"}, func(c *cli) any { return c.Serve.Ops }, "0.0.0.0:9091"},
+		{"a password", "ACTIVITYFEED_REDIS_PASSWORD", "secret", []string{"rebuild"}, func(c *cli) any { return c.Rebuild.Redis.RedisPassword }, "secret"},
+		{"the API", "ACTIVITYFEED_API", "api:9090", []string{"audit"}, func(c *cli) any { return c.Audit.Target.API }, "api:9090"},
+		{"feeds as the server has them", "ACTIVITYFEED_FEED_CAP", "100", []string{"rebuild"}, func(c *cli) any { return c.Rebuild.Feed.Cap }, 100},
+		{"the log", "ACTIVITYFEED_LOG_FORMAT", "json", []string{"poison", "list", "feed"}, func(c *cli) any { return c.Log.Format }, "json"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv(tt.env, tt.value)
+			var c cli
+			parser, err := newParser(&c, io.Discard, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := parser.Parse(tt.args); err != nil {
+				t.Fatal(err)
+			}
+			if got := tt.got(&c); got != tt.want {
+				t.Errorf("%s=%s %q: %v, want %v", tt.env, tt.value, tt.args, got, tt.want)
+			}
+		})
+	}
+}
