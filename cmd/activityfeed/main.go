@@ -22,7 +22,8 @@ import (
 // environment variable, ACTIVITYFEED_ and the flag's name in capitals: --data-dir is
 // ACTIVITYFEED_DATA_DIR; see bindEnvironment.
 type cli struct {
-	Log app.LogConfig `embed:"" prefix:"log-" group:"Logging"`
+	Log     app.LogConfig    `embed:"" prefix:"log-" group:"Logging"`
+	Version kong.VersionFlag `help:"Say which version this is, and stop."`
 
 	Serve   serveCmd   `cmd:"" help:"Run the services: all of them, or the roles that you name."`
 	Demo    demoCmd    `cmd:"" help:"Show one photo's way through the whole system, then stop."`

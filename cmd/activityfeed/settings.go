@@ -19,6 +19,7 @@ func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.UsageOnError(),
 		kong.Writers(stdout, stderr),
+		kong.Vars{"version": versionText()},
 	)
 }
 
