@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,9 +25,31 @@ type benchCmd struct {
 	Analytics  benchAnalyticsCmd  `cmd:"" help:"Rows a second from the log to ClickHouse, beside clickhouse-go alone."`
 }
 
+// What a benchmark can be asked for: nobody follows in a population of one, and what is
+// larger than the most does not fit into a machine.
+const (
+	leastUsers = 2
+	mostUsers  = 100_000_000
+	mostEvents = 1_000_000_000
+)
+
+// inRange says what is wrong with the value of a flag.
+func inRange(flag string, value, least, most int) error {
+	if value < least || value > most {
+		return fmt.Errorf("--%s: %d is not in %d..%d", flag, value, least, most)
+	}
+	return nil
+}
+
 type benchFanoutCmd struct {
 	Users int `default:"20000" help:"Users, each with a full feed."`
 	Posts int `default:"45000" help:"Posts in all rounds together."`
+}
+
+// Validate refuses what cannot be measured.
+func (c *benchFanoutCmd) Validate() error {
+	// Each of the five rounds has a post at least.
+	return errors.Join(inRange("users", c.Users, leastUsers, mostUsers), inRange("posts", c.Posts, 5, mostEvents))
 }
 
 // Run prints the table and the ratio.
@@ -43,6 +66,16 @@ type benchReadCmd struct {
 	Posts int `default:"20000" help:"Posts of all authors together."`
 }
 
+// Validate refuses what cannot be measured.
+func (c *benchReadCmd) Validate() error {
+	if err := inRange("users", c.Users, leastUsers, mostUsers); err != nil {
+		return err
+	}
+	// Each reader has a full page, of whom at most 50 authors post in turns.
+	authors := min(50, c.Users-1)
+	return inRange("posts", c.Posts, c.Users*((20+authors-1)/authors), mostEvents)
+}
+
 // Run prints the table and the ratio.
 func (c *benchReadCmd) Run(ctx context.Context, con *console) error {
 	return measure(ctx, con, roleSet{roleFeed}, func(e *engines, log *slog.Logger) (bench.Result, error) {
@@ -56,6 +89,11 @@ type benchVisibleCmd struct {
 	Users int `default:"10000" help:"Users, each with a full feed."`
 }
 
+// Validate refuses what cannot be measured.
+func (c *benchVisibleCmd) Validate() error {
+	return inRange("users", c.Users, leastUsers, mostUsers)
+}
+
 // Run prints the table and the ratio.
 func (c *benchVisibleCmd) Run(ctx context.Context, con *console) error {
 	return measure(ctx, con, roleSet{roleFeed}, func(e *engines, log *slog.Logger) (bench.Result, error) {
@@ -66,6 +104,11 @@ func (c *benchVisibleCmd) Run(ctx context.Context, con *console) error {
 type benchScaleCmd struct {
 	Small int `default:"10000" help:"Users of the small population."`
 	Large int `default:"1000000" help:"Users of the large one; each has a full feed of 9 KB."`
+}
+
+// Validate refuses what cannot be measured.
+func (c *benchScaleCmd) Validate() error {
+	return errors.Join(inRange("small", c.Small, leastUsers, mostUsers), inRange("large", c.Large, leastUsers, mostUsers))
 }
 
 // Run prints the table and the ratio.
@@ -105,6 +148,11 @@ type benchPushCmd struct {
 	Pushes int `default:"100000" help:"Messages that each side sends."`
 }
 
+// Validate refuses what cannot be measured.
+func (c *benchPushCmd) Validate() error {
+	return inRange("pushes", c.Pushes, 1, mostEvents)
+}
+
 // Run prints the table and the ratio.
 func (c *benchPushCmd) Run(ctx context.Context, con *console) error {
 	dir, err := os.MkdirTemp("", "activityfeed-bench-")
@@ -126,6 +174,11 @@ func (c *benchPushCmd) Run(ctx context.Context, con *console) error {
 
 type benchAnalyticsCmd struct {
 	Rows int `default:"600000" help:"Events on the log."`
+}
+
+// Validate refuses what cannot be measured.
+func (c *benchAnalyticsCmd) Validate() error {
+	return inRange("rows", c.Rows, 1, mostEvents)
 }
 
 // Run prints the table and the ratio.

@@ -32,6 +32,9 @@ var demoCaptions = []string{
 	"our street in 1994", "the cat has opinions", "last train home",
 }
 
+// Validate refuses a story without photos, and one that takes all day.
+func (c *demoCmd) Validate() error { return inRange("posts", c.Posts, 1, 10_000) }
+
 // Run starts a server in a folder of its own, drives it through its API and
 // stops it.
 func (c *demoCmd) Run(ctx context.Context, con *console) error {

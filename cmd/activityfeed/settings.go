@@ -68,13 +68,18 @@ func isOfServer(flag string) bool {
 	})
 }
 
-// explain adds to an error of the command line what may stand there.
+// explain adds to an error of the command line what may stand there, and says the name of
+// a command once where its settings have the same.
 func explain(err error) error {
 	var parsing *kong.ParseError
 	if !errors.As(err, &parsing) || parsing.Context == nil || parsing.Context.Selected() == nil {
 		return err
 	}
-	for _, arg := range parsing.Context.Selected().Positional {
+	node := parsing.Context.Selected()
+	if rest, ok := strings.CutPrefix(err.Error(), node.Name+": "); ok && strings.HasPrefix(rest, node.Name+": ") {
+		return errors.New(rest)
+	}
+	for _, arg := range node.Positional {
 		if arg.Enum != "" && strings.Contains(err.Error(), `expected "<`+arg.Name+">") {
 			return fmt.Errorf("%w: one of %s", err, strings.ReplaceAll(arg.Enum, ",", ", "))
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/alecthomas/kong"
@@ -113,6 +114,48 @@ func TestEnvironmentOfTools(t *testing.T) {
 			}
 			if got := tt.got(&c); got != tt.want {
 				t.Errorf("%s=%s %q: %v, want %v", tt.env, tt.value, tt.args, got, tt.want)
+			}
+		})
+	}
+}
+
+// What is wrong on the command line is said before anything starts, by the name that
+// stands there.
+func TestRefusedFlags(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		args string
+		want string
+	}{
+		{"bench fanout --users=-1", "--users: -1 is not in 2.."},
+		{"bench fanout --posts=0", "--posts: 0 is not in 5.."},
+		{"bench fanout --users=99999999999", "--users: 99999999999 is not in 2.."},
+		{"bench read --users=1", "--users: 1 is not in 2.."},
+		{"bench read --users=100 --posts=99", "--posts: 99 is not in 100.."},
+		{"bench visible --users=-1", "--users: -1 is not in 2.."},
+		{"bench scale --small=-1", "--small: -1 is not in 2.."},
+		{"bench scale --large=0", "--large: 0 is not in 2.."},
+		{"bench push --pushes=0", "--pushes: 0 is not in 1.."},
+		{"bench analytics --rows=-5", "--rows: -5 is not in 1.."},
+		{"demo --posts=-1", "--posts: -1 is not in 1.."},
+		{"audit --depth=-1", "audit: depth: -1 is negative"},
+		{"poison list", `expected "<service>": one of feed, analytics, notify`},
+		{"poison show", `expected "<service> <id>": one of feed, analytics, notify`},
+	} {
+		t.Run(tt.args, func(t *testing.T) {
+			t.Parallel()
+			var c cli
+			parser, err := newParser(&c, io.Discard, io.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = parser.Parse(strings.Fields(tt.args))
+			if err == nil {
+				t.Fatal("is not refused")
+			}
+			got := explain(err).Error()
+			if !strings.Contains(got, tt.want) || strings.Contains(got, "audit: audit:") {
+				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})
 	}
