@@ -14,9 +14,6 @@ const day = 24 * time.Hour
 // Config sets up a [Notify]. The zero value of every field means its default, so
 // that a configuration of yesterday goes on working.
 type Config struct {
-	// DefaultLevel is what a follower who did not choose is told of an author's
-	// posts: "none" or "all". Default none: the posts are in the feed.
-	DefaultLevel string `default:"none" enum:"none,all" help:"What a follower who did not choose is told of an author's posts: none or all."`
 	// InboxRows is how many notifications an inbox keeps. Default 200, which is
 	// 6 KB of Redis a person.
 	InboxRows int `default:"200" help:"Notifications that an inbox keeps."`
@@ -61,15 +58,8 @@ type Config struct {
 	Push deliver.Config `embed:"" prefix:"push-"`
 }
 
-// The values of DefaultLevel.
-const (
-	levelNone = "none"
-	levelAll  = "all"
-)
-
 // withDefaults fills what is zero.
 func (c Config) withDefaults() Config {
-	c.DefaultLevel = cmp.Or(c.DefaultLevel, levelNone)
 	c.InboxRows = cmp.Or(c.InboxRows, 200)
 	c.Retention = cmp.Or(c.Retention, 30*day)
 	c.TombstoneTTL = cmp.Or(c.TombstoneTTL, 30*day)
@@ -95,11 +85,6 @@ const maxInboxRows = 5_000
 // faults.
 func (c Config) Validate() error {
 	errs := []error{c.Push.Validate()}
-	switch c.DefaultLevel {
-	case "", levelNone, levelAll:
-	default:
-		errs = append(errs, fmt.Errorf("notify: DefaultLevel is %q, not %s or %s", c.DefaultLevel, levelNone, levelAll))
-	}
 	if c.InboxRows < 0 || c.InboxRows > maxInboxRows {
 		errs = append(errs, fmt.Errorf("notify: InboxRows is %d, not in 0..%d", c.InboxRows, maxInboxRows))
 	}

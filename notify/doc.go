@@ -6,7 +6,8 @@
 // (who is told when), schedule (where it waits), push (how), device, prefs, template.
 //
 //	PhotoPosted    a row for each mentioned user, and for each follower who asked
-//	               for every post (NotificationLevel, or Config.DefaultLevel)
+//	               for every post; a follow that does not say, which graph never
+//	               writes, asks for none
 //	UserFollowed   a row for the followee, if it begins a follow
 //	PhotoDeleted   hides the rows about the post, if its author asked
 //	UserBlocked    the two see nothing of each other; UserMuted: one way

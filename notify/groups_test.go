@@ -36,12 +36,12 @@ func (w *world) groups(user string, size int32) []string {
 func TestGroups(t *testing.T) {
 	t.Parallel()
 	testenv.OnEveryRedis(t, func(t *testing.T, client redis.UniversalClient) {
-		w := newWorld(t, client, Config{DefaultLevel: levelAll})
+		w := newWorld(t, client, Config{})
 		// A day has to hold all of it.
 		w.clock.Advance(time.Now().UTC().Truncate(24 * time.Hour).Add(time.Hour).Sub(w.clock.Now()))
-		w.happen(followed("dan", "ann", levelUnset))
+		w.happen(followed("dan", "ann", levelEvery))
 		for _, follower := range []string{"ann", "bob", "cid"} {
-			w.happen(followed(follower, "dan", levelUnset))
+			w.happen(followed(follower, "dan", levelEvery))
 		}
 		w.happen(posted("ann", 1))
 		w.happen(posted("ann", 2, "dan"))

@@ -33,9 +33,7 @@ type handler struct {
 	// pushes tells devices, and devices keeps them.
 	pushes  pushes
 	devices *device.Store
-	// everyPost is what a follower gets who did not choose.
-	everyPost bool
-	reports   *delivery.Reporter
+	reports *delivery.Reporter
 }
 
 // handle processes one message of the log.
@@ -137,7 +135,7 @@ func (h *handler) photoDeleted(ctx context.Context, d *pb.PhotoDeleted) error {
 // Who follows, unfollows and follows again is one follower: one row.
 func (h *handler) userFollowed(ctx context.Context, id event.ID, d *pb.UserFollowed) error {
 	level := followNone
-	if h.wantsEvery(d.GetNotificationLevel()) {
+	if wantsEvery(d.GetNotificationLevel()) {
 		level = followAll
 	}
 	r := row{id: id, kind: pb.NotificationType_NOTIFICATION_TYPE_FOLLOW, actor: d.GetFollowerId()}
@@ -157,11 +155,10 @@ func (h *handler) userFollowed(ctx context.Context, id event.ID, d *pb.UserFollo
 	return h.pushRow(ctx, r, []string{d.GetFolloweeId()})
 }
 
-// wantsEvery says whether a follower is told of every post.
-func (h *handler) wantsEvery(level pb.NotificationLevel) bool {
-	if level == pb.NotificationLevel_NOTIFICATION_LEVEL_UNSPECIFIED {
-		return h.everyPost
-	}
+// wantsEvery says whether a follower is told of every post. A fact that does not say
+// comes from another producer, or from an older log, and asks for nothing: its posts are
+// in the feed.
+func wantsEvery(level pb.NotificationLevel) bool {
 	return level == pb.NotificationLevel_NOTIFICATION_LEVEL_ALL
 }
 

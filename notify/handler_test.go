@@ -18,72 +18,71 @@ func TestRecipients(t *testing.T) {
 	type inboxes map[string][]string
 	for _, tt := range []struct {
 		name  string
-		level string
 		story []proto.Message
 		want  inboxes
 	}{
-		{"a follow is told to the followee alone", "", []proto.Message{
+		{"a follow is told to the followee alone", []proto.Message{
 			followed("bob", "ann", levelUnset),
 		}, inboxes{"ann": {"follow bob"}, "bob": {}}},
-		{"posts are told to followers who asked for them", "", []proto.Message{
+		{"posts are told to followers who asked for them", []proto.Message{
 			followed("bob", "ann", levelEvery), followed("cid", "ann", levelNo), followed("dan", "ann", levelUnset),
 			posted("ann", 1),
 		}, inboxes{"bob": {"post ann 0001"}, "cid": {}, "dan": {}, "ann": {"follow dan", "follow cid", "follow bob"}}},
-		{"who did not choose gets the operator's level", levelAll, []proto.Message{
-			followed("bob", "ann", levelUnset), followed("cid", "ann", levelNo), posted("ann", 1),
-		}, inboxes{"bob": {"post ann 0001"}, "cid": {}}},
-		{"a post before the follow is not told", "", []proto.Message{
+		{"a fact without a level asks for nothing", []proto.Message{
+			followed("bob", "ann", levelUnset), posted("ann", 1),
+		}, inboxes{"bob": {}}},
+		{"a post before the follow is not told", []proto.Message{
 			posted("ann", 1), followed("bob", "ann", levelEvery),
 		}, inboxes{"bob": {}}},
-		{"a change of level counts from then on, and is no new follow", "", []proto.Message{
+		{"a change of level counts from then on, and is no new follow", []proto.Message{
 			followed("bob", "ann", levelNo), posted("ann", 1), followed("bob", "ann", levelEvery), posted("ann", 2),
 			followed("bob", "ann", levelNo), posted("ann", 3),
 		}, inboxes{"bob": {"post ann 0002"}, "ann": {"follow bob"}}},
-		{"the end of a follow ends the news", "", []proto.Message{
+		{"the end of a follow ends the news", []proto.Message{
 			followed("bob", "ann", levelEvery), unfollowed("bob", "ann"), posted("ann", 1),
 		}, inboxes{"bob": {}}},
-		{"who follows again is one follower", "", []proto.Message{
+		{"who follows again is one follower", []proto.Message{
 			followed("bob", "ann", levelEvery), unfollowed("bob", "ann"), followed("bob", "ann", levelEvery), posted("ann", 1),
 		}, inboxes{"bob": {"post ann 0001"}, "ann": {"follow bob"}}},
-		{"mentioned users need not follow", "", []proto.Message{
+		{"mentioned users need not follow", []proto.Message{
 			posted("ann", 1, "bob", "cid"),
 		}, inboxes{"bob": {"mention ann 0001"}, "cid": {"mention ann 0001"}}},
-		{"a mention wins over the post", "", []proto.Message{
+		{"a mention wins over the post", []proto.Message{
 			followed("bob", "ann", levelEvery), posted("ann", 1, "bob"),
 		}, inboxes{"bob": {"mention ann 0001"}}},
-		{"nobody is told of themselves", "", []proto.Message{
+		{"nobody is told of themselves", []proto.Message{
 			posted("ann", 1, "ann"),
 		}, inboxes{"ann": {}}},
-		{"a block hides both from each other, also what is there", "", []proto.Message{
+		{"a block hides both from each other, also what is there", []proto.Message{
 			posted("ann", 1, "bob"), posted("bob", 2, "ann"), blocked("bob", "ann"),
 			posted("ann", 3, "bob"), posted("bob", 4, "ann"), posted("cid", 5, "ann", "bob"),
 		}, inboxes{"ann": {"mention cid 0005"}, "bob": {"mention cid 0005"}}},
-		{"what was told before a block is back after it, the rest is not", "", []proto.Message{
+		{"what was told before a block is back after it, the rest is not", []proto.Message{
 			posted("ann", 1, "bob"), blocked("ann", "bob"), posted("ann", 2, "bob"), unblocked("ann", "bob"),
 			posted("ann", 3, "bob"),
 		}, inboxes{"bob": {"mention ann 0003", "mention ann 0001"}}},
-		{"each side lifts only its own block", "", []proto.Message{
+		{"each side lifts only its own block", []proto.Message{
 			blocked("ann", "bob"), blocked("bob", "ann"), unblocked("ann", "bob"), posted("ann", 1, "bob"),
 		}, inboxes{"bob": {}}},
-		{"a mute hides one way", "", []proto.Message{
+		{"a mute hides one way", []proto.Message{
 			muted("bob", "ann"), posted("ann", 1, "bob"), posted("bob", 2, "ann"), followed("ann", "bob", levelUnset),
 		}, inboxes{"bob": {}, "ann": {"mention bob 0002"}}},
-		{"a mute ends", "", []proto.Message{
+		{"a mute ends", []proto.Message{
 			muted("bob", "ann"), unmuted("bob", "ann"), posted("ann", 1, "bob"),
 		}, inboxes{"bob": {"mention ann 0001"}}},
-		{"a deleted post is gone from the inboxes", "", []proto.Message{
+		{"a deleted post is gone from the inboxes", []proto.Message{
 			posted("ann", 1, "bob"), posted("ann", 2, "bob"), deleted("ann", 1),
 		}, inboxes{"bob": {"mention ann 0002"}}},
-		{"a deleted post that comes again is not told", "", []proto.Message{
+		{"a deleted post that comes again is not told", []proto.Message{
 			deleted("ann", 1), posted("ann", 1, "bob"),
 		}, inboxes{"bob": {}}},
-		{"nobody deletes another one's post", "", []proto.Message{
+		{"nobody deletes another one's post", []proto.Message{
 			posted("ann", 1, "bob"), deleted("cid", 1), deleted("bob", 1),
 		}, inboxes{"bob": {"mention ann 0001"}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, miniRedis(t), Config{DefaultLevel: tt.level})
+			w := newWorld(t, miniRedis(t), Config{})
 			for _, data := range tt.story {
 				w.happen(data)
 			}

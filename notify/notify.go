@@ -136,7 +136,7 @@ func New(cfg Config, deps Deps) (*Notify, error) {
 		return nil, err
 	}
 	n.handler = &handler{
-		store: store, now: deps.Now, metrics: metrics, pushes: n.pushes, devices: devices, everyPost: cfg.DefaultLevel == levelAll,
+		store: store, now: deps.Now, metrics: metrics, pushes: n.pushes, devices: devices,
 		reports: deps.Reports,
 	}
 	n.service = &service{

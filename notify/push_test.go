@@ -188,7 +188,7 @@ func (p *phones) newest(user string) string {
 // What a person set decides what is pushed, when, and how much at once.
 func TestPreferencesDecide(t *testing.T) {
 	t.Parallel()
-	p := newPhones(t, realRedis(t), Config{DefaultLevel: levelAll})
+	p := newPhones(t, realRedis(t), Config{})
 	bob, cid, dan, eve := p.register("bob"), p.register("cid"), p.register("dan"), p.register("eve")
 	post, mention := pb.NotificationType_NOTIFICATION_TYPE_POST, pb.NotificationType_NOTIFICATION_TYPE_MENTION
 	p.prefer("cid", &pb.NotificationPreferences{Types: []*pb.TypePreference{{Type: post, Push: pb.Toggle_TOGGLE_OFF}}})
@@ -203,7 +203,7 @@ func TestPreferencesDecide(t *testing.T) {
 		Types:      []*pb.TypePreference{{Type: mention, Coalesce: durationpb.New(0)}},
 	})
 	for _, user := range []string{"bob", "cid", "dan", "eve"} {
-		p.publish(followed(user, "ann", levelUnset))
+		p.publish(followed(user, "ann", levelEvery))
 	}
 	for n := range 5 {
 		p.publish(posted("ann", n+1))

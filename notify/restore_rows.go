@@ -81,7 +81,7 @@ func (r *Restore) follow(id event.ID, d *pb.UserFollowed) {
 		}
 		f.version = id
 		switch {
-		case !r.n.handler.wantsEvery(d.GetNotificationLevel()):
+		case !wantsEvery(d.GetNotificationLevel()):
 			f.every = 0
 		case f.every == 0:
 			f.every = id

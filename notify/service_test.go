@@ -155,11 +155,11 @@ func TestConfig(t *testing.T) {
 	if diff := cmp.Diff((Config{}).withDefaults(), flags); diff != "" {
 		t.Errorf("the command line has other defaults (-withDefaults +flags):\n%s", diff)
 	}
-	bad := Config{DefaultLevel: "some", InboxRows: -1, Retention: -1, PipelineSize: -1}
+	bad := Config{InboxRows: -1, Retention: -1, PipelineSize: -1}
 	err = bad.Validate()
 	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok || len(joined.Unwrap()) != 4 {
-		t.Errorf("Validate(%+v) = %v, want four faults", bad, err)
+	if !ok || len(joined.Unwrap()) != 3 {
+		t.Errorf("Validate(%+v) = %v, want three faults", bad, err)
 	}
 	if _, err := New(Config{}, Deps{}); err == nil {
 		t.Error("New without Log and Redis succeeded")

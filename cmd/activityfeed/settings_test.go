@@ -139,6 +139,7 @@ func TestRefusedFlags(t *testing.T) {
 		{"bench analytics --rows=-5", "--rows: -5 is not in 1.."},
 		{"demo --posts=-1", "--posts: -1 is not in 1.."},
 		{"audit --depth=-1", "audit: depth: -1 is negative"},
+		{"serve --notify-default-level=none", "unknown flag --notify-default-level"}, // graph's has the say
 		{"poison list", `expected "<service>": one of feed, analytics, notify`},
 		{"poison show", `expected "<service> <id>": one of feed, analytics, notify`},
 	} {

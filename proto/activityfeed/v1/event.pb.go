@@ -132,7 +132,8 @@ type UserFollowed struct {
 	FollowerId string `protobuf:"bytes,1,opt,name=follower_id,json=followerId,proto3" json:"follower_id,omitempty"`
 	// Who is followed.
 	FolloweeId string `protobuf:"bytes,2,opt,name=followee_id,json=followeeId,proto3" json:"followee_id,omitempty"`
-	// What the follower is told of the followee's posts.
+	// What the follower is told of the followee's posts. A fact that does not say means
+	// none; GraphService always says, by the operator's default where the command did not.
 	NotificationLevel NotificationLevel `protobuf:"varint,3,opt,name=notification_level,json=notificationLevel,proto3,enum=activityfeed.v1.NotificationLevel" json:"notification_level,omitempty"`
 	unknownFields     protoimpl.UnknownFields
 	sizeCache         protoimpl.SizeCache
