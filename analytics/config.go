@@ -107,8 +107,8 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate reports every fault of c in one error. Zero fields are right: they
-// mean their defaults.
+// Validate reports every fault of c in one error; settings have the names of their
+// flags. Zero fields are right: they mean their defaults.
 func (c Config) Validate() error {
 	c = c.withDefaults()
 	var faults []error
@@ -117,32 +117,32 @@ func (c Config) Validate() error {
 	}
 	for _, addr := range c.addrs() {
 		if !strings.Contains(addr, ":") {
-			fault("Addr: %q is not host:port", addr)
+			faults = append(faults, fmt.Errorf("clickhouse: %q is not host:port", addr))
 		}
 	}
 	if !identifier.MatchString(c.Database) {
-		fault("Database: %q is not a name of letters, digits and _", c.Database)
+		faults = append(faults, fmt.Errorf("clickhouse-database: %q is not a name of letters, digits and _", c.Database))
 	}
 	if c.Cluster != "" && !identifier.MatchString(c.Cluster) {
-		fault("Cluster: %q is not a name of letters, digits and _", c.Cluster)
+		fault("cluster: %q is not a name of letters, digits and _", c.Cluster)
 	}
 	if c.Unreplicated && c.Cluster == "" {
-		fault("Unreplicated: says something of a Cluster, and none is named")
+		fault("unreplicated: says something of a cluster, and cluster names none")
 	}
 	if c.TTL < 0 || c.TTL%time.Second != 0 {
-		fault("TTL: %v is not a whole number of seconds, or 0 for ever", c.TTL)
+		fault("ttl: %v is not a whole number of seconds, or 0 for ever", c.TTL)
 	}
 	for _, d := range []struct {
 		name  string
 		value time.Duration
 	}{
-		{"DialTimeout", c.DialTimeout},
-		{"InsertTimeout", c.InsertTimeout},
-		{"SchemaTimeout", c.SchemaTimeout},
-		{"CloseTimeout", c.CloseTimeout},
-		{"RetryInitial", c.RetryInitial},
-		{"RetryMax", c.RetryMax},
-		{"QueryTimeout", c.QueryTimeout},
+		{"dial-timeout", c.DialTimeout},
+		{"insert-timeout", c.InsertTimeout},
+		{"schema-timeout", c.SchemaTimeout},
+		{"close-timeout", c.CloseTimeout},
+		{"retry-initial", c.RetryInitial},
+		{"retry-max", c.RetryMax},
+		{"query-timeout", c.QueryTimeout},
 	} {
 		if d.value < 0 {
 			fault("%s: %v is negative", d.name, d.value)
@@ -152,11 +152,11 @@ func (c Config) Validate() error {
 		name  string
 		value int
 	}{
-		{"RetryAttempts", c.RetryAttempts},
-		{"MaxAttempts", c.MaxAttempts},
-		{"PoisonLimit", c.PoisonLimit},
-		{"QueryMemory", c.QueryMemory},
-		{"QueryRows", c.QueryRows},
+		{"retry-attempts", c.RetryAttempts},
+		{"max-attempts", c.MaxAttempts},
+		{"poison-limit", c.PoisonLimit},
+		{"query-memory", c.QueryMemory},
+		{"query-rows", c.QueryRows},
 	} {
 		if n.value < 0 {
 			fault("%s: %d is negative", n.name, n.value)

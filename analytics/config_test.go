@@ -29,8 +29,8 @@ func TestConfigValidate(t *testing.T) {
 		t.Fatal("a Config of faults is right")
 	}
 	for _, field := range []string{
-		"Addr", "Database", "Cluster", "TTL", "DialTimeout", "InsertTimeout", "SchemaTimeout", "CloseTimeout",
-		"RetryInitial", "RetryMax", "QueryTimeout", "RetryAttempts", "MaxAttempts", "PoisonLimit", "QueryMemory",
+		"clickhouse", "clickhouse-database", "cluster", "ttl", "dial-timeout", "insert-timeout", "schema-timeout", "close-timeout",
+		"retry-initial", "retry-max", "query-timeout", "retry-attempts", "max-attempts", "poison-limit", "query-memory",
 	} {
 		if !strings.Contains(err.Error(), field+":") {
 			t.Errorf("Validate does not name %s: %v", field, err)
@@ -47,7 +47,7 @@ func TestNewNamesWhatIsMissing(t *testing.T) {
 	if err == nil {
 		t.Fatal("New without anything succeeded")
 	}
-	for _, name := range []string{"Database", "Log", "Subscriber", "RetrySubscriber", "Publisher"} {
+	for _, name := range []string{"clickhouse-database", "Log", "Subscriber", "RetrySubscriber", "Publisher"} {
 		if !strings.Contains(err.Error(), name) {
 			t.Errorf("New does not name %s: %v", name, err)
 		}

@@ -128,44 +128,44 @@ func (c Config) withDefaults() Config {
 // up the others on one Redis: writing 10,000 entries takes about 1 ms.
 const maxCap = 10_000
 
-// Validate returns all faults of the configuration, joined. Zero values are no
-// faults.
+// Validate returns all faults of the configuration, joined; settings have the names of
+// their flags. Zero values are no faults.
 func (c Config) Validate() error {
 	var errs []error
 	if c.Cap < 0 || c.Cap > maxCap {
-		errs = append(errs, fmt.Errorf("feed: Cap is %d, not in 0..%d", c.Cap, maxCap))
+		errs = append(errs, fmt.Errorf("feed: cap: %d is not in 0..%d", c.Cap, maxCap))
 	}
 	if d := c.withDefaults(); d.LargeAuthor > 0 && d.SmallAuthor > d.LargeAuthor {
-		errs = append(errs, fmt.Errorf("feed: SmallAuthor is %d, above LargeAuthor, %d", d.SmallAuthor, d.LargeAuthor))
+		errs = append(errs, fmt.Errorf("feed: small-author: %d is above large-author, %d", d.SmallAuthor, d.LargeAuthor))
 	}
 	for _, f := range []struct {
 		name  string
 		value int64
 	}{
-		{"Slack", int64(c.Slack)},
-		{"ColdAfter", int64(c.ColdAfter)},
-		{"TombstoneTTL", int64(c.TombstoneTTL)},
-		{"SmallAuthor", int64(c.SmallAuthor)},
-		{"RedisTimeout", int64(c.RedisTimeout)},
-		{"Pipelines", int64(c.Pipelines)},
-		{"PipelineSize", int64(c.PipelineSize)},
-		{"Rebuilds", int64(c.Rebuilds)},
-		{"RebuildWait", int64(c.RebuildWait)},
-		{"RebuildTimeout", int64(c.RebuildTimeout)},
-		{"WatchStart", int64(c.WatchStart)},
-		{"WatchQueue", int64(c.WatchQueue)},
-		{"SlowClient", int64(c.SlowClient)},
-		{"RetryInitial", int64(c.RetryInitial)},
-		{"RetryMax", int64(c.RetryMax)},
-		{"MaxAttempts", int64(c.MaxAttempts)},
-		{"CloseTimeout", int64(c.CloseTimeout)},
+		{"slack", int64(c.Slack)},
+		{"cold-after", int64(c.ColdAfter)},
+		{"tombstone-ttl", int64(c.TombstoneTTL)},
+		{"small-author", int64(c.SmallAuthor)},
+		{"redis-timeout", int64(c.RedisTimeout)},
+		{"pipelines", int64(c.Pipelines)},
+		{"pipeline-size", int64(c.PipelineSize)},
+		{"rebuilds", int64(c.Rebuilds)},
+		{"rebuild-wait", int64(c.RebuildWait)},
+		{"rebuild-timeout", int64(c.RebuildTimeout)},
+		{"watch-start", int64(c.WatchStart)},
+		{"watch-queue", int64(c.WatchQueue)},
+		{"slow-client", int64(c.SlowClient)},
+		{"retry-initial", int64(c.RetryInitial)},
+		{"retry-max", int64(c.RetryMax)},
+		{"max-attempts", int64(c.MaxAttempts)},
+		{"close-timeout", int64(c.CloseTimeout)},
 	} {
 		if f.value < 0 {
-			errs = append(errs, fmt.Errorf("feed: %s is negative", f.name))
+			errs = append(errs, fmt.Errorf("feed: %s: must not be negative", f.name))
 		}
 	}
 	if c.RedisTimeout > maxRedisTimeout {
-		errs = append(errs, fmt.Errorf("feed: RedisTimeout is %v, above %v", c.RedisTimeout, maxRedisTimeout))
+		errs = append(errs, fmt.Errorf("feed: redis-timeout: %v is above %v", c.RedisTimeout, maxRedisTimeout))
 	}
 	return errors.Join(errs...)
 }

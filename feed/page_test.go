@@ -124,7 +124,7 @@ func TestConfigJoinsItsFaults(t *testing.T) {
 		t.Errorf("Validate of the zero value: %v", err)
 	}
 	err := Config{Cap: -1, Pipelines: -1, RedisTimeout: time.Minute}.Validate()
-	for _, name := range []string{"Cap", "Pipelines", "RedisTimeout"} {
+	for _, name := range []string{"cap:", "pipelines:", "redis-timeout:"} {
 		if err == nil || !strings.Contains(err.Error(), name) {
 			t.Errorf("Validate = %v, does not name %s", err, name)
 		}

@@ -35,17 +35,17 @@ var levels = map[string]pb.NotificationLevel{
 	"none": pb.NotificationLevel_NOTIFICATION_LEVEL_NONE,
 }
 
-// Validate names every setting that cannot work. Zero values are fine.
+// Validate names every setting that cannot work, as its flag does. Zero values are fine.
 func (c Config) Validate() error {
 	var errs []error
 	if _, ok := levels[c.DefaultNotificationLevel]; !ok {
-		errs = append(errs, fmt.Errorf("graph: default notification level %q is not one of all, none", c.DefaultNotificationLevel))
+		errs = append(errs, fmt.Errorf("graph: default-notification-level: %q is not one of all, none", c.DefaultNotificationLevel))
 	}
 	if c.PublishTimeout < 0 {
-		errs = append(errs, fmt.Errorf("graph: publish timeout %s is negative", c.PublishTimeout))
+		errs = append(errs, fmt.Errorf("graph: publish-timeout: %s is negative", c.PublishTimeout))
 	}
 	if c.ListTimeout < 0 {
-		errs = append(errs, fmt.Errorf("graph: list timeout %s is negative", c.ListTimeout))
+		errs = append(errs, fmt.Errorf("graph: list-timeout: %s is negative", c.ListTimeout))
 	}
 	return errors.Join(errs...)
 }

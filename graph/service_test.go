@@ -408,7 +408,7 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 		cfg  graph.Config
 		want []string
 	}{
-		{"all faults of the settings", graph.Config{DefaultNotificationLevel: "some", PublishTimeout: -1, ListTimeout: -1}, []string{`"some"`, "publish timeout", "list timeout"}},
+		{"all faults of the settings", graph.Config{DefaultNotificationLevel: "some", PublishTimeout: -1, ListTimeout: -1}, []string{`"some"`, "publish-timeout", "list-timeout"}},
 		{"missing deps", graph.Config{}, []string{"Publisher", "IDs", "Source"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -81,31 +81,31 @@ func (c Config) withDefaults() Config {
 // 0.4 ms in an inbox of 1,000.
 const maxInboxRows = 5_000
 
-// Validate returns all faults of the configuration, joined. Zero values are no
-// faults.
+// Validate returns all faults of the configuration, joined; settings have the names of
+// their flags. Zero values are no faults.
 func (c Config) Validate() error {
 	errs := []error{c.Push.Validate()}
 	if c.InboxRows < 0 || c.InboxRows > maxInboxRows {
-		errs = append(errs, fmt.Errorf("notify: InboxRows is %d, not in 0..%d", c.InboxRows, maxInboxRows))
+		errs = append(errs, fmt.Errorf("notify: inbox-rows: %d is not in 0..%d", c.InboxRows, maxInboxRows))
 	}
 	for _, f := range []struct {
 		name  string
 		value int64
 	}{
-		{"Retention", int64(c.Retention)},
-		{"TombstoneTTL", int64(c.TombstoneTTL)},
-		{"RedisTimeout", int64(c.RedisTimeout)},
-		{"PipelineSize", int64(c.PipelineSize)},
-		{"WatchStart", int64(c.WatchStart)},
-		{"WatchRefresh", int64(c.WatchRefresh)},
-		{"SlowClient", int64(c.SlowClient)},
-		{"RetryInitial", int64(c.RetryInitial)},
-		{"RetryMax", int64(c.RetryMax)},
-		{"MaxAttempts", int64(c.MaxAttempts)},
-		{"CloseTimeout", int64(c.CloseTimeout)},
+		{"retention", int64(c.Retention)},
+		{"tombstone-ttl", int64(c.TombstoneTTL)},
+		{"redis-timeout", int64(c.RedisTimeout)},
+		{"pipeline-size", int64(c.PipelineSize)},
+		{"watch-start", int64(c.WatchStart)},
+		{"watch-refresh", int64(c.WatchRefresh)},
+		{"slow-client", int64(c.SlowClient)},
+		{"retry-initial", int64(c.RetryInitial)},
+		{"retry-max", int64(c.RetryMax)},
+		{"max-attempts", int64(c.MaxAttempts)},
+		{"close-timeout", int64(c.CloseTimeout)},
 	} {
 		if f.value < 0 {
-			errs = append(errs, fmt.Errorf("notify: %s is negative", f.name))
+			errs = append(errs, fmt.Errorf("notify: %s: must not be negative", f.name))
 		}
 	}
 	return errors.Join(errs...)

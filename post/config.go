@@ -27,19 +27,19 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate names every setting that cannot work. Zero values are fine.
+// Validate names every setting that cannot work, as its flag does. Zero values are fine.
 func (c Config) Validate() error {
 	var errs []error
 	for _, f := range []struct {
 		name  string
 		value time.Duration
 	}{
-		{"idempotency window", c.IdempotencyWindow},
-		{"lookup timeout", c.LookupTimeout},
-		{"publish timeout", c.PublishTimeout},
+		{"idempotency-window", c.IdempotencyWindow},
+		{"lookup-timeout", c.LookupTimeout},
+		{"publish-timeout", c.PublishTimeout},
 	} {
 		if f.value < 0 {
-			errs = append(errs, fmt.Errorf("post: %s %s is negative", f.name, f.value))
+			errs = append(errs, fmt.Errorf("post: %s: %s is negative", f.name, f.value))
 		}
 	}
 	return errors.Join(errs...)

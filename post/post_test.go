@@ -272,7 +272,7 @@ func TestNewNamesWhatIsWrong(t *testing.T) {
 		cfg  Config
 		want []string
 	}{
-		{"all faults of the settings", Config{IdempotencyWindow: -1, LookupTimeout: -1, PublishTimeout: -1}, []string{"idempotency window", "lookup timeout", "publish timeout"}},
+		{"all faults of the settings", Config{IdempotencyWindow: -1, LookupTimeout: -1, PublishTimeout: -1}, []string{"idempotency-window", "lookup-timeout", "publish-timeout"}},
 		{"missing deps", Config{}, []string{"Publisher", "Tail", "IDs"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -18,10 +18,10 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate names every setting that cannot work. Zero values are fine.
+// Validate names every setting that cannot work, as its flag does. Zero values are fine.
 func (c Config) Validate() error {
 	if c.PublishTimeout < 0 {
-		return fmt.Errorf("seen: publish timeout %s is negative", c.PublishTimeout)
+		return fmt.Errorf("seen: publish-timeout: %s is negative", c.PublishTimeout)
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/alecthomas/kong"
 )
@@ -139,6 +140,20 @@ func TestRefusedFlags(t *testing.T) {
 		{"bench analytics --rows=-5", "--rows: -5 is not in 1.."},
 		{"demo --posts=-1", "--posts: -1 is not in 1.."},
 		{"audit --depth=-1", "audit: depth: -1 is negative"},
+		{"serve --api-addr=localhost", `serve: api: addr: "localhost" is not host:port`},
+		{"serve --api-cert-file=x", "serve: api: key-file: is missing"},
+		{"serve --post-lookup-timeout=-1s", "serve: post: lookup-timeout: -1s is negative"},
+		{"serve --graph-list-timeout=-1s", "serve: graph: list-timeout: -1s is negative"},
+		{"serve --seen-publish-timeout=-1s", "serve: seen: publish-timeout: -1s is negative"},
+		{"serve --feed-cap=-3", "serve: feed: cap: -3 is not in 0..10000"},
+		{"serve --feed-slow-client=-1s", "serve: feed: slow-client: must not be negative"},
+		{"serve --analytics-unreplicated", "serve: analytics: unreplicated: "},
+		{"serve --notify-inbox-rows=-1", "serve: notify: inbox-rows: -1 is not in 0..5000"},
+		{"serve --notify-push-lease=1s", "serve: notify: push-lease: 1s is not longer than push-timeout"},
+		{"serve --push-webpush-subject=bob", `serve: push-webpush: subject: "bob" begins neither`},
+		{"serve --push-fcm-per-minute=-1", "serve: push-fcm: per-minute: -1 is negative"},
+		{"serve --push-apns-key-file=x --push-apns-key-id=a", `serve: push-apns: key-id: "a" has not 10`},
+		{"rebuild --feed-cap=-3", "rebuild: feed: cap: -3 is not in 0..10000"},
 		{"serve --notify-default-level=none", "unknown flag --notify-default-level"}, // graph's has the say
 		{"poison list", `expected "<service>": one of feed, analytics, notify`},
 		{"poison show", `expected "<service> <id>": one of feed, analytics, notify`},
@@ -160,4 +175,31 @@ func TestRefusedFlags(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whatever fault a number of serve has, its error has the words of the flag.
+func TestFaultsNameTheirFlags(t *testing.T) {
+	t.Parallel()
+	allFlags(t, func(command string, flag *kong.Flag) {
+		if command != "activityfeed serve" {
+			return
+		}
+		value := "-1"
+		switch flag.Target.Interface().(type) {
+		case int:
+		case time.Duration:
+			value = "-1s"
+		default:
+			return
+		}
+		var c cli
+		parser, err := newParser(&c, io.Discard, io.Discard)
+		if err != nil {
+			t.Fatal(err)
+		}
+		arg := "--" + flag.Name + "=" + value
+		if _, err := parser.Parse([]string{"serve", arg}); err != nil && !strings.Contains(strings.ReplaceAll(err.Error(), ": ", "-"), "serve-"+flag.Name+"-") {
+			t.Errorf("serve %s: %v, which does not name the flag", arg, err)
+		}
+	})
 }

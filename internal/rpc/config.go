@@ -36,9 +36,9 @@ type Config struct {
 	DrainTimeout time.Duration `help:"How long running calls may go on after shutdown began." default:"10s"`
 	// CertFile and KeyFile are PEM files; together they switch TLS on. They are
 	// read once, when the server is made. Default: no TLS.
-	CertFile string `help:"PEM certificate chain; with key-file, switches TLS on."`
+	CertFile string `help:"PEM certificate chain; with --api-key-file, switches TLS on."`
 	// KeyFile is the private key of CertFile.
-	KeyFile string `help:"PEM private key of cert-file."`
+	KeyFile string `help:"PEM private key of --api-cert-file."`
 
 	// Authorize says whether the caller may act as a user; see the package
 	// comment. It must be fast, or keep to the deadline of ctx. Default nil:
@@ -57,30 +57,38 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// Validate names every setting that cannot work. Zero values are fine.
+// Validate names every setting that cannot work, as its flag does (--api-addr is "api:
+// addr"). Zero values are fine.
 func (c Config) Validate() error {
 	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf("api: "+format, args...)) }
 	if c.Addr != "" {
 		if _, _, err := net.SplitHostPort(c.Addr); err != nil {
-			errs = append(errs, fmt.Errorf("addr %q is not host:port", c.Addr))
+			fault("addr: %q is not host:port", c.Addr)
 		}
 	}
 	if c.MaxRequestBytes < 0 {
-		errs = append(errs, fmt.Errorf("max request bytes %d is negative", c.MaxRequestBytes))
+		fault("max-request-bytes: %d is negative", c.MaxRequestBytes)
 	}
-	for name, d := range map[string]time.Duration{
-		"call timeout": c.CallTimeout, "keepalive time": c.KeepaliveTime, "keepalive timeout": c.KeepaliveTimeout,
-		"min client ping": c.MinClientPing, "drain timeout": c.DrainTimeout,
+	for _, f := range []struct {
+		name  string
+		value time.Duration
+	}{
+		{"call-timeout", c.CallTimeout},
+		{"keepalive-time", c.KeepaliveTime},
+		{"keepalive-timeout", c.KeepaliveTimeout},
+		{"min-client-ping", c.MinClientPing},
+		{"drain-timeout", c.DrainTimeout},
 	} {
-		if d < 0 {
-			errs = append(errs, fmt.Errorf("%s %s is negative", name, d))
+		if f.value < 0 {
+			fault("%s: %s is negative", f.name, f.value)
 		}
 	}
-	if (c.CertFile == "") != (c.KeyFile == "") {
-		errs = append(errs, errors.New("cert file and key file go together"))
+	switch {
+	case c.CertFile != "" && c.KeyFile == "":
+		fault("key-file: is missing; cert-file and key-file switch TLS on together")
+	case c.CertFile == "" && c.KeyFile != "":
+		fault("cert-file: is missing; cert-file and key-file switch TLS on together")
 	}
-	if len(errs) > 0 {
-		return fmt.Errorf("rpc: %w", errors.Join(errs...))
-	}
-	return nil
+	return errors.Join(errs...)
 }

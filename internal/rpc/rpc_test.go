@@ -479,8 +479,8 @@ func TestConfigValidate(t *testing.T) {
 	}{
 		{"zero value", rpc.Config{}, nil},
 		{"no port", rpc.Config{Addr: "localhost"}, []string{"addr"}},
-		{"all faults at once", rpc.Config{Addr: "x", MaxRequestBytes: -1, DrainTimeout: -1, CertFile: "a"}, []string{"addr", "max request bytes", "drain timeout", "cert file"}},
-		{"key alone", rpc.Config{KeyFile: "a"}, []string{"cert file"}},
+		{"all faults at once", rpc.Config{Addr: "x", MaxRequestBytes: -1, DrainTimeout: -1, CertFile: "a"}, []string{"api: addr:", "api: max-request-bytes:", "api: drain-timeout:", "api: key-file:"}},
+		{"key alone", rpc.Config{KeyFile: "a"}, []string{"api: cert-file:"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

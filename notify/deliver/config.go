@@ -82,23 +82,23 @@ func (c Config) Validate() error {
 		name  string
 		value int64
 	}{
-		{"Workers", int64(c.Workers)},
-		{"Timeout", int64(c.Timeout)},
-		{"PerHour", int64(c.PerHour)},
-		{"PostTTL", int64(c.PostTTL)},
-		{"MentionTTL", int64(c.MentionTTL)},
-		{"FollowTTL", int64(c.FollowTTL)},
-		{"Lease", int64(c.Lease)},
-		{"Poll", int64(c.Poll)},
-		{"Shards", int64(c.Shards)},
-		{"Grace", int64(c.Grace)},
+		{"workers", int64(c.Workers)},
+		{"timeout", int64(c.Timeout)},
+		{"per-hour", int64(c.PerHour)},
+		{"post-ttl", int64(c.PostTTL)},
+		{"mention-ttl", int64(c.MentionTTL)},
+		{"follow-ttl", int64(c.FollowTTL)},
+		{"lease", int64(c.Lease)},
+		{"poll", int64(c.Poll)},
+		{"shards", int64(c.Shards)},
+		{"grace", int64(c.Grace)},
 	} {
 		if f.value < 0 {
-			errs = append(errs, fmt.Errorf("deliver: %s is negative", f.name))
+			errs = append(errs, fmt.Errorf("notify: push-%s: must not be negative", f.name))
 		}
 	}
 	if d := c.WithDefaults(); d.Lease <= d.Timeout {
-		errs = append(errs, fmt.Errorf("deliver: Lease %s is not longer than Timeout %s: a push under way would be sent twice", d.Lease, d.Timeout))
+		errs = append(errs, fmt.Errorf("notify: push-lease: %s is not longer than push-timeout, %s: a push under way would be sent twice", d.Lease, d.Timeout))
 	}
 	return errors.Join(errs...)
 }

@@ -49,21 +49,21 @@ func (c Config) Validate() error {
 		return nil
 	}
 	var errs []error
-	for _, f := range []struct{ name, value string }{{"KeyID", c.KeyID}, {"TeamID", c.TeamID}} {
+	for _, f := range []struct{ name, value string }{{"key-id", c.KeyID}, {"team-id", c.TeamID}} {
 		if !identifier.MatchString(f.value) {
-			errs = append(errs, fmt.Errorf("apns: %s %q has not 10 letters and digits", f.name, f.value))
+			errs = append(errs, fmt.Errorf("push-apns: %s: %q has not 10 capital letters and digits", f.name, f.value))
 		}
 	}
 	if !topicForm.MatchString(c.Topic) {
-		errs = append(errs, fmt.Errorf("apns: Topic %q is not a bundle id", c.Topic))
+		errs = append(errs, fmt.Errorf("push-apns: topic: %q is not a bundle id", c.Topic))
 	}
 	for _, address := range []string{c.URL, c.SandboxURL} {
 		if u, err := url.Parse(address); err != nil || address != "" && (u.Host == "" || u.Path != "") {
-			errs = append(errs, fmt.Errorf("apns: %q is not scheme://host", address))
+			errs = append(errs, fmt.Errorf("push-apns: url: %q is not scheme://host", address))
 		}
 	}
 	if c.Timeout < 0 {
-		errs = append(errs, errors.New("apns: Timeout is negative"))
+		errs = append(errs, fmt.Errorf("push-apns: timeout: %s is negative", c.Timeout))
 	}
 	return errors.Join(errs...)
 }

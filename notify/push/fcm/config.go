@@ -40,13 +40,13 @@ func (c Config) withDefaults() Config {
 func (c Config) Validate() error {
 	var errs []error
 	if u, err := url.Parse(c.BaseURL); err != nil || c.BaseURL != "" && (u.Host == "" || u.Path != "") {
-		errs = append(errs, fmt.Errorf("fcm: BaseURL %q is not scheme://host", c.BaseURL))
+		errs = append(errs, fmt.Errorf("push-fcm: base-url: %q is not scheme://host", c.BaseURL))
 	}
 	if c.Timeout < 0 {
-		errs = append(errs, errors.New("fcm: Timeout is negative"))
+		errs = append(errs, fmt.Errorf("push-fcm: timeout: %s is negative", c.Timeout))
 	}
 	if c.PerMinute < 0 {
-		errs = append(errs, errors.New("fcm: PerMinute is negative"))
+		errs = append(errs, fmt.Errorf("push-fcm: per-minute: %d is negative", c.PerMinute))
 	}
 	return errors.Join(errs...)
 }

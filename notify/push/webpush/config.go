@@ -43,12 +43,12 @@ func (c Config) Validate() error {
 		errs = append(errs, checkSubject(c.Subject))
 	}
 	if c.Timeout < 0 {
-		errs = append(errs, errors.New("webpush: Timeout is negative"))
+		errs = append(errs, fmt.Errorf("push-webpush: timeout: %s is negative", c.Timeout))
 	}
 	for _, origin := range c.PrivateOrigins {
 		u, err := url.Parse(origin)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || origin != u.Scheme+"://"+u.Host {
-			errs = append(errs, fmt.Errorf("webpush: PrivateOrigins has %q, not scheme://host:port", origin))
+			errs = append(errs, fmt.Errorf("push-webpush: private-origins: %q is not scheme://host:port", origin))
 		}
 	}
 	return errors.Join(errs...)
@@ -62,22 +62,22 @@ func checkSubject(subject string) error {
 	case "mailto":
 		address, err := mail.ParseAddress(rest)
 		if err != nil || address.Address != rest {
-			return fmt.Errorf("webpush: Subject %q is not mailto: and an address", subject)
+			return fmt.Errorf("push-webpush: subject: %q is not mailto: and an address", subject)
 		}
 		host = rest[strings.LastIndexByte(rest, '@')+1:]
 	case "https":
 		u, err := url.Parse(subject)
 		if err != nil || u.Hostname() == "" {
-			return fmt.Errorf("webpush: Subject %q is not an https URL", subject)
+			return fmt.Errorf("push-webpush: subject: %q is not an https URL", subject)
 		}
 		host = u.Hostname()
 	default:
-		return fmt.Errorf("webpush: Subject %q begins neither with mailto: nor with https: as it must", subject)
+		return fmt.Errorf("push-webpush: subject: %q begins neither with mailto: nor with https: as it must", subject)
 	}
 	host = strings.ToLower(host)
 	_, err := netip.ParseAddr(strings.Trim(host, "[]"))
 	if err == nil || !realHost(host) || strings.HasSuffix(host, ".test") {
-		return fmt.Errorf("webpush: Subject %q is not of a real domain, which Apple's push service refuses", subject)
+		return fmt.Errorf("push-webpush: subject: %q is not of a real domain, which Apple's push service refuses", subject)
 	}
 	return nil
 }
