@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"activityfeed/internal/kafka"
@@ -13,13 +15,13 @@ type poisonCmd struct {
 	List   poisonListCmd   `cmd:"" help:"List what a service could not process."`
 	Show   poisonShowCmd   `cmd:"" help:"Show one event with all that is known of its failure."`
 	Replay poisonReplayCmd `cmd:"" help:"Send events back to their service, and to it alone."`
-	Drop   poisonDropCmd   `cmd:"" help:"Give events up for good."`
+	Drop   poisonDropCmd   `cmd:"" help:"Give events up. They come back where the service reads the log anew, as after the loss of Redis, and fail again."`
 }
 
 // poisonSource names a service and finds its server.
 type poisonSource struct {
 	Target  target `embed:""`
-	Service string `arg:"" enum:"feed,analytics,notify" help:"feed, analytics or notify."`
+	Service string `arg:"" enum:"feed,analytics,notify" help:"The service: feed, analytics or notify."`
 }
 
 // open returns the tool, and what closes it.
@@ -54,7 +56,7 @@ func (c *poisonListCmd) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	poison.PrintList(con.out, entries)
+	poison.PrintList(con.out, c.Source.Service, entries)
 	return nil
 }
 
@@ -87,6 +89,14 @@ type poisonChoice struct {
 	DryRun bool          `help:"Only say what would be done."`
 }
 
+// Validate refuses an age that would choose everything.
+func (c *poisonChoice) Validate() error {
+	if c.Older < 0 {
+		return fmt.Errorf("--older: %s is negative", c.Older)
+	}
+	return nil
+}
+
 func (c poisonChoice) filter() poison.Filter {
 	f := poison.Filter{All: c.All, IDs: c.IDs, Reason: c.Reason, Type: c.Type}
 	if c.Older > 0 {
@@ -100,6 +110,18 @@ type poisonReplayCmd struct {
 	Choice     poisonChoice `embed:""`
 	Rate       float64      `default:"100" help:"Events a second at most; 0 means no limit."`
 	MaxReplays int          `default:"5" help:"Refuse events that were replayed this often."`
+}
+
+// Validate refuses numbers below zero.
+func (c *poisonReplayCmd) Validate() error {
+	var errs []error
+	if c.Rate < 0 {
+		errs = append(errs, fmt.Errorf("--rate: %v is negative; 0 means no limit", c.Rate))
+	}
+	if c.MaxReplays < 1 {
+		errs = append(errs, fmt.Errorf("--max-replays: %d is less than 1", c.MaxReplays))
+	}
+	return errors.Join(errs...)
 }
 
 // Run replays and says what became of it.

@@ -155,6 +155,9 @@ func TestRefusedFlags(t *testing.T) {
 		{"serve --push-apns-key-file=x --push-apns-key-id=a", `serve: push-apns: key-id: "a" has not 10`},
 		{"rebuild --feed-cap=-3", "rebuild: feed: cap: -3 is not in 0..10000"},
 		{"serve --notify-default-level=none", "unknown flag --notify-default-level"}, // graph's has the say
+		{"poison drop feed --older=-1h", "--older: -1h0m0s is negative"},
+		{"poison replay feed --all --rate=-1", "--rate: -1 is negative"},
+		{"poison replay feed --all --max-replays=-1", "--max-replays: -1 is less than 1"},
 		{"poison list", `expected "<service>": one of feed, analytics, notify`},
 		{"poison show", `expected "<service> <id>": one of feed, analytics, notify`},
 	} {

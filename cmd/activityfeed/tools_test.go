@@ -33,9 +33,10 @@ func TestTools(t *testing.T) {
 		{"a ready question", []string{"sql", "top_authors"}, "│ author_id", ""},
 		{"the ready questions", []string{"sql", "--list"}, "│ follower_growth", ""},
 		{"sql from nowhere", []string{"sql", "--file", "no-such.sql"}, "", "no-such.sql"},
-		{"nothing is poison", []string{"poison", "list", "feed"}, "no poison", ""},
+		{"nothing is poison", []string{"poison", "list", "feed"}, "feed: nothing put aside", ""},
 		{"poison of nobody", []string{"poison", "list", "nobody"}, "", `must be one of "feed","analytics","notify"`},
-		{"replay names nothing", []string{"poison", "replay", "feed"}, "", "name the letters"},
+		{"an event that is not poison", []string{"poison", "show", "feed", "nosuch"}, "", "no event nosuch among the poison of feed; see 'activityfeed poison list feed'"},
+		{"replay names nothing", []string{"poison", "replay", "feed"}, "", "give ids, or --reason, --type, --older, or --all"},
 		{"another folder", []string{"audit", "--data-dir", t.TempDir()}, "", "no server is running in"},
 	} {
 		args := tt.args

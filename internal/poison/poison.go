@@ -103,29 +103,37 @@ func (t *Tool) List(ctx context.Context, service string) ([]Entry, error) {
 
 // Show returns one letter; NotFound if there is none of that id.
 func (t *Tool) Show(ctx context.Context, service, id string) (Entry, error) {
-	entries, err := t.choose(ctx, service, Filter{IDs: []string{id}})
+	entries, _, err := t.choose(ctx, service, Filter{IDs: []string{id}})
 	if err != nil {
 		return Entry{}, err
 	}
 	return entries[0], nil
 }
 
-// choose returns the letters that a filter chooses. Ids that are not there are an
-// error: whoever names an event wants to hear that it is gone.
-func (t *Tool) choose(ctx context.Context, service string, f Filter) ([]Entry, error) {
+// choose returns the letters that a filter chooses, and those that it does not. Ids that
+// are not there are an error: whoever names an event wants to hear that it is gone.
+func (t *Tool) choose(ctx context.Context, service string, f Filter) (chosen, others []Entry, err error) {
 	if f.empty() {
-		return nil, fault.Invalid("filter", "name the letters, or a condition, or say that all are meant")
+		return nil, nil, fault.Invalid("filter", "give ids, or --reason, --type, --older, or --all")
 	}
 	entries, err := t.read(ctx, service)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	for _, id := range f.IDs {
 		if !slices.ContainsFunc(entries, func(e Entry) bool { return e.ID == id }) {
-			return nil, fault.Missing("%s has no %s", event.PoisonTopic(service), middleware.Clean(id, 256))
+			return nil, nil, fault.Missing("no event %s among the poison of %s; see 'activityfeed poison list %s'",
+				middleware.Clean(id, 256), service, service)
 		}
 	}
-	return slices.DeleteFunc(entries, func(e Entry) bool { return !f.matches(e) }), nil
+	for _, e := range entries {
+		if f.matches(e) {
+			chosen = append(chosen, e)
+		} else {
+			others = append(others, e)
+		}
+	}
+	return chosen, others, nil
 }
 
 // read reads the poison topic whole.

@@ -243,6 +243,7 @@ func TestFilter(t *testing.T) {
 		filter poison.Filter
 		want   []line
 		fails  fault.Kind
+		says   string
 	}{
 		{name: "all", filter: poison.Filter{All: true}, want: []line{{id1, "panic", 0}, {id2, "exhausted", 0}, {"activity/1/9", "undecodable", 0}}},
 		{name: "by id", filter: poison.Filter{IDs: []string{id2}}, want: []line{{id2, "exhausted", 0}}},
@@ -250,14 +251,20 @@ func TestFilter(t *testing.T) {
 		{name: "by type", filter: poison.Filter{Type: "UserFollowed"}, want: []line{{id1, "panic", 0}, {id2, "exhausted", 0}}},
 		{name: "by time", filter: poison.Filter{Before: time.Unix(1700000008, 0)}, want: []line{{id1, "panic", 0}}},
 		{name: "all conditions hold", filter: poison.Filter{IDs: []string{id1}, Reason: "exhausted"}},
-		{name: "an id that is gone is an error", filter: poison.Filter{IDs: []string{id1, id3}}, fails: fault.NotFound},
-		{name: "nothing said is an error", fails: fault.InvalidArgument},
+		{name: "an id that is gone is an error", filter: poison.Filter{IDs: []string{id1, id3}}, fails: fault.NotFound, says: "see 'activityfeed poison list " + service + "'"},
+		{name: "nothing said is an error", fails: fault.InvalidArgument, says: "give ids, or --reason, --type, --older, or --all"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			result, err := b.tool.Drop(t.Context(), service, tt.filter, poison.Options{DryRun: true})
 			if fault.KindOf(err) != tt.fails || (err == nil) != (tt.fails == fault.Internal) {
 				t.Errorf("Drop(%+v) fails with %v", tt.filter, err)
+			}
+			if err != nil && !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("Drop(%+v) fails with %v, want %q", tt.filter, err, tt.says)
+			}
+			if got, want := len(result.Done)+len(result.Others), 3; err == nil && got != want {
+				t.Errorf("Drop(%+v) chooses and leaves %d, want %d", tt.filter, got, want)
 			}
 			if diff := cmp.Diff(tt.want, lines(result.Done), cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("Drop(%+v) (-want +got):\n%s", tt.filter, diff)

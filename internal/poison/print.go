@@ -2,6 +2,7 @@ package poison
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -29,10 +30,10 @@ const (
 	dumpLimit = 4096
 )
 
-// PrintList writes entries as a table.
-func PrintList(w io.Writer, entries []Entry) {
+// PrintList writes the entries of a service as a table.
+func PrintList(w io.Writer, service string, entries []Entry) {
 	if len(entries) == 0 {
-		fmt.Fprintln(w, "no poison")
+		fmt.Fprintf(w, "%s: nothing put aside\n", service)
 		return
 	}
 	t := newTable(w)
@@ -113,16 +114,44 @@ func printPayload(w io.Writer, e Entry) error {
 
 // PrintResult writes what verb ("replayed", "dropped") was done to.
 func PrintResult(w io.Writer, verb string, r Result) {
+	if len(r.Done)+len(r.Refused) == 0 {
+		printOthers(w, r)
+		return
+	}
 	if r.DryRun {
-		PrintList(w, r.Done)
+		PrintList(w, r.Service, r.Done)
 		fmt.Fprintf(w, "dry run: %d would be %s\n", len(r.Done), verb)
 	} else {
 		fmt.Fprintf(w, "%d %s\n", len(r.Done), verb)
 	}
 	if len(r.Refused) > 0 {
 		fmt.Fprintf(w, "%d refused: replayed too often. Find out why they fail, then drop them or raise the limit:\n", len(r.Refused))
-		PrintList(w, r.Refused)
+		PrintList(w, r.Service, r.Refused)
 	}
+}
+
+// printOthers says what there is where nothing was chosen: a reason or type may be
+// mistyped.
+func printOthers(w io.Writer, r Result) {
+	if len(r.Others) == 0 {
+		PrintList(w, r.Service, nil)
+		return
+	}
+	fmt.Fprintf(w, "%s: nothing matches. Put aside are, by reason: %s; by type: %s\n",
+		r.Service, tally(r.Others, func(e Entry) string { return e.Reason }), tally(r.Others, Entry.Type))
+}
+
+// tally counts the entries by what name says: "2 panic, 1 undecodable".
+func tally(entries []Entry, name func(Entry) string) string {
+	counts := map[string]int{}
+	for _, e := range entries {
+		counts[cmp.Or(clean(name(e)), "unknown")]++
+	}
+	parts := make([]string, 0, len(counts))
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%d %s", counts[name], name))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func newTable(w io.Writer) table.Writer {

@@ -25,12 +25,15 @@ func TestPrint(t *testing.T) {
 		t.Fatal(err)
 	}
 	var refused bytes.Buffer
-	poison.PrintResult(&refused, "replayed", poison.Result{Done: entries[1:], Refused: entries[:1]})
+	poison.PrintResult(&refused, "replayed", poison.Result{Service: service, Done: entries[1:], Refused: entries[:1]})
 	var dry bytes.Buffer
 	poison.PrintResult(&dry, "dropped", poison.Result{Done: entries, DryRun: true})
+	var none, gone bytes.Buffer
+	poison.PrintResult(&none, "dropped", poison.Result{Service: service, Others: entries})
+	poison.PrintResult(&gone, "dropped", poison.Result{Service: service})
 	var list, empty, event, bytesOf bytes.Buffer
-	poison.PrintList(&list, entries)
-	poison.PrintList(&empty, nil)
+	poison.PrintList(&list, service, entries)
+	poison.PrintList(&empty, service, nil)
 	if err := poison.PrintEntry(&event, entries[0]); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +41,7 @@ func TestPrint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, got := range map[string]*bytes.Buffer{
-		"list": &list, "empty": &empty, "event": &event, "bytes": &bytesOf, "refused": &refused, "dry": &dry,
+		"list": &list, "empty": &empty, "event": &event, "bytes": &bytesOf, "refused": &refused, "dry": &dry, "none": &none, "gone": &gone,
 	} {
 		golden(t, name, got.Bytes())
 	}

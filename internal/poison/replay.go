@@ -29,10 +29,14 @@ type Options struct {
 
 // Result says what was done, or would have been.
 type Result struct {
+	// Service is whose letters these are.
+	Service string
 	// Done are the letters that are gone, in the order of the work.
 	Done []Entry
 	// Refused were replayed too often. Drop refuses nothing.
 	Refused []Entry
+	// Others are the letters that were not chosen.
+	Others []Entry
 	// DryRun says that nothing was done in truth.
 	DryRun bool
 }
@@ -45,11 +49,11 @@ func (t *Tool) Replay(ctx context.Context, service string, f Filter, opts Option
 	if limit <= 0 {
 		limit = MaxReplays
 	}
-	chosen, err := t.choose(ctx, service, f)
+	chosen, others, err := t.choose(ctx, service, f)
 	if err != nil {
 		return Result{}, err
 	}
-	result := Result{DryRun: opts.DryRun}
+	result := Result{Service: service, Others: others, DryRun: opts.DryRun}
 	var work []Entry
 	for _, e := range chosen {
 		if e.Replays >= limit {
@@ -68,13 +72,14 @@ func (t *Tool) Replay(ctx context.Context, service string, f Filter, opts Option
 	return result, err
 }
 
-// Drop gives the chosen events up for good.
+// Drop gives the chosen events up. A service that reads the log again from its beginning
+// meets them again.
 func (t *Tool) Drop(ctx context.Context, service string, f Filter, opts Options) (Result, error) {
-	chosen, err := t.choose(ctx, service, f)
+	chosen, others, err := t.choose(ctx, service, f)
 	if err != nil {
 		return Result{}, err
 	}
-	result := Result{DryRun: opts.DryRun}
+	result := Result{Service: service, Others: others, DryRun: opts.DryRun}
 	result.Done, err = t.each(ctx, chosen, opts, func(e Entry) error {
 		t.log.Info("event dropped", "service", service, "event_id", e.ID, "reason", e.Reason)
 		return t.bury(ctx, service, e)
