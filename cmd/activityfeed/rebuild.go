@@ -11,6 +11,7 @@ import (
 
 	"activityfeed/analytics"
 	"activityfeed/feed"
+	"activityfeed/internal/event"
 	"activityfeed/internal/kafka"
 	"activityfeed/internal/load/longrun"
 	"activityfeed/internal/rebuild"
@@ -52,6 +53,23 @@ type rebuildCmd struct {
 	Analytics  analytics.Config `embed:"" prefix:"analytics-" group:"Analytics, as the server has it"`
 }
 
+// Validate refuses what would be left undone in silence.
+func (c *rebuildCmd) Validate() error {
+	var faults []error
+	if c.Tables && (len(c.Users) > 0 || c.From != fromLog) {
+		faults = append(faults, errors.New("--users and --from are about feeds: --analytics makes whole tables anew, from the log"))
+	}
+	if !c.Tables && c.NotInLog != rebuild.Refuse {
+		faults = append(faults, errors.New("--not-in-log is about tables: give it with --analytics"))
+	}
+	for _, user := range c.Users {
+		if !event.IsUserID(user) {
+			faults = append(faults, fmt.Errorf("--users: %q is not a user id: 1 to 64 characters of A-Z a-z 0-9 _ . : -", user))
+		}
+	}
+	return errors.Join(faults...)
+}
+
 // Run prints what was written.
 func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 	e, err := c.Target.resolve()
@@ -59,9 +77,6 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 		return err
 	}
 	if c.Tables {
-		if len(c.Users) > 0 || c.From != fromLog {
-			return errors.New("--users and --from are about feeds: --analytics makes whole tables anew, from the log")
-		}
 		return c.runTables(ctx, e, con)
 	}
 	client, err := c.Redis.open(e)
@@ -69,18 +84,21 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
+	presence := watchRedis(ctx, client)
+	defer presence.stop()
 	cfg := c.Rebuild
-	cfg.Terminal = con.progressIsLive()
+	cfg.Terminal, cfg.Waiting = con.progressIsLive(), presence.waiting
 	history, err := c.From.open(ctx, c.ClickHouse, e, c.Target.DataDir, c.Analytics)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, history.close()) }()
-	result, counts, err := rebuildFeeds(ctx, cfg, c.Feed, e.Kafka, client, history, c.Users, con)
+	asked := newAskedUsers(c.Users)
+	result, counts, err := rebuildFeedsOf(ctx, cfg, c.Feed, e.Kafka, client, history, asked, con)
 	if err != nil {
 		return err
 	}
-	told, inboxes, err := rebuildInboxes(ctx, cfg, c.Notify, e.Kafka, client, c.Users, con)
+	told, inboxes, err := rebuildInboxes(ctx, cfg, c.Notify, e.Kafka, client, asked, con)
 	if err != nil {
 		return err
 	}
@@ -126,11 +144,15 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 	t.AppendFooter(table.Row{"elapsed", (result.Elapsed + told.Elapsed).Round(10 * time.Millisecond).String()})
 	t.SetColumnConfigs([]table.ColumnConfig{{Number: 2, Align: text.AlignRight, AlignHeader: text.AlignRight, AlignFooter: text.AlignRight}})
 	con.printTable(t)
-	return nil
+	return asked.unknown()
 }
 
 // rebuildFeeds makes anew what the feed keeps of the users, or of all.
 func rebuildFeeds(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, brokers []string, client redis.UniversalClient, history history, users []string, con *console) (rebuild.Result, feed.RestoreCounts, error) {
+	return rebuildFeedsOf(ctx, cfg, feedCfg, brokers, client, history, newAskedUsers(users), con)
+}
+
+func rebuildFeedsOf(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, brokers []string, client redis.UniversalClient, history history, asked *askedUsers, con *console) (rebuild.Result, feed.RestoreCounts, error) {
 	var none feed.RestoreCounts
 	topics, err := kafka.NewScanner(brokers, con.log)
 	if err != nil {
@@ -141,8 +163,8 @@ func rebuildFeeds(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, 
 	if err != nil {
 		return rebuild.Result{}, none, err
 	}
-	restore := feeds.Restore(users, rebuild.NewPace(cfg.Rate).Wait)
-	deps := rebuild.Deps{Log: con.log, Topics: topics, Projection: restore}
+	restore := feeds.Restore(asked.users, rebuild.NewPace(cfg.Rate).Wait)
+	deps := rebuild.Deps{Log: con.log, Topics: topics, Projection: askedFeeds{restore, asked}}
 	if history.stored != nil {
 		deps.History = history.stored
 	}

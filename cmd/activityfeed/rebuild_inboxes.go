@@ -12,7 +12,7 @@ import (
 
 // rebuildInboxes makes anew what notify keeps of the users, or of all. It has no push
 // services: nothing is sent.
-func rebuildInboxes(ctx context.Context, cfg rebuild.Config, notifyCfg notify.Config, brokers []string, client redis.UniversalClient, users []string, con *console) (rebuild.Result, notify.RestoreCounts, error) {
+func rebuildInboxes(ctx context.Context, cfg rebuild.Config, notifyCfg notify.Config, brokers []string, client redis.UniversalClient, asked *askedUsers, con *console) (rebuild.Result, notify.RestoreCounts, error) {
 	var none notify.RestoreCounts
 	topics, err := kafka.NewScanner(brokers, con.log)
 	if err != nil {
@@ -23,7 +23,7 @@ func rebuildInboxes(ctx context.Context, cfg rebuild.Config, notifyCfg notify.Co
 	if err != nil {
 		return rebuild.Result{}, none, err
 	}
-	restore := notifications.Restore(users, rebuild.NewPace(cfg.Rate).Wait)
-	result, err := rebuild.RunInboxes(ctx, cfg, rebuild.InboxDeps{Log: con.log, Topics: topics, Inboxes: restore}, con.err)
+	restore := notifications.Restore(asked.users, rebuild.NewPace(cfg.Rate).Wait)
+	result, err := rebuild.RunInboxes(ctx, cfg, rebuild.InboxDeps{Log: con.log, Topics: topics, Inboxes: askedInboxes{restore, asked}}, con.err)
 	return result, restore.Counts(), err
 }

@@ -56,6 +56,9 @@ func TestRebuild(t *testing.T) {
 	if out, err := srv.tool("audit"); err != nil {
 		t.Errorf("audit after the repair: %v\n%s", err, out)
 	}
+	if out, err := srv.tool("rebuild", "--users", "u1,nosuch"); err == nil || !strings.Contains(err.Error(), "--users: the log has nothing of nosuch") {
+		t.Errorf("rebuild of a user who does not exist: %v\n%s", err, out)
+	}
 	testAuditor(t, srv.tool)
 }
 

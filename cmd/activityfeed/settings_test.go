@@ -155,6 +155,10 @@ func TestRefusedFlags(t *testing.T) {
 		{"serve --push-apns-key-file=x --push-apns-key-id=a", `serve: push-apns: key-id: "a" has not 10`},
 		{"rebuild --feed-cap=-3", "rebuild: feed: cap: -3 is not in 0..10000"},
 		{"serve --notify-default-level=none", "unknown flag --notify-default-level"}, // graph's has the say
+		{"rebuild --users=ann,b!d", `--users: "b!d" is not a user id: 1 to 64 characters of`},
+		{"rebuild --rate=-1", "rebuild: rate: -1 is negative; 0 is no limit"},
+		{"rebuild --not-in-log=keep", "--not-in-log is about tables: give it with --analytics"},
+		{"rebuild --analytics --users=ann", "--users and --from are about feeds"},
 		{"poison drop feed --older=-1h", "--older: -1h0m0s is negative"},
 		{"poison replay feed --all --rate=-1", "--rate: -1 is negative"},
 		{"poison replay feed --all --max-replays=-1", "--max-replays: -1 is less than 1"},

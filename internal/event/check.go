@@ -74,6 +74,9 @@ func plainText(s string, limit int) bool {
 	return len(s) <= limit && utf8.ValidString(s)
 }
 
+// IsUserID reports whether s can be the id of a user, for whoever is given one by hand.
+func IsUserID(s string) bool { return plainUser(s) }
+
 // plainUser reports whether s is a user id: ^[A-Za-z0-9_.:-]{1,64}$.
 func plainUser(s string) bool {
 	if len(s) < 1 || len(s) > 64 {

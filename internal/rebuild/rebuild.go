@@ -2,6 +2,7 @@ package rebuild
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,15 +24,42 @@ type Config struct {
 	// Terminal draws a moving progress bar; false prints plain lines.
 	Terminal bool `kong:"-"`
 
+	// Waiting says what is waited for at the moment; it stands in the lines of progress.
+	// Empty, or a nil Waiting: nothing.
+	Waiting func() string `kong:"-"`
+
 	// Rate is how many commands a second go to Redis at most. Default 20,000, a
-	// fraction of what one Redis does; zero or negative: no limit.
+	// fraction of what one Redis does; zero: no limit.
 	Rate int `help:"Commands a second to Redis at most; 0 for no limit." default:"20000"`
 	// ProgressInterval is the time between plain progress lines. Default and zero: 5 s.
 	ProgressInterval time.Duration `help:"Time between progress lines when the output is no terminal." default:"5s"`
 }
 
-// bar starts a progress bar; note may be nil.
-func (c Config) bar(out io.Writer, title string, total int64, note func() string) *longrun.Bar {
+// Validate returns all faults of the settings, joined.
+func (c Config) Validate() error {
+	var faults []error
+	if c.Rate < 0 {
+		faults = append(faults, fmt.Errorf("rate: %d is negative; 0 is no limit", c.Rate))
+	}
+	if c.ProgressInterval < 0 {
+		faults = append(faults, fmt.Errorf("progress-interval: %s is negative", c.ProgressInterval))
+	}
+	return errors.Join(faults...)
+}
+
+// bar starts a progress bar; step may be nil.
+func (c Config) bar(out io.Writer, title string, total int64, step func() string) *longrun.Bar {
+	note := func() string {
+		if c.Waiting != nil {
+			if what := c.Waiting(); what != "" {
+				return what
+			}
+		}
+		if step == nil {
+			return ""
+		}
+		return step()
+	}
 	return longrun.StartBar(out, longrun.BarConfig{
 		Title: title, Total: total, Terminal: c.Terminal, Interval: c.ProgressInterval, Note: note,
 	})
