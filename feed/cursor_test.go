@@ -2,6 +2,7 @@ package feed
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,6 +57,8 @@ func TestForgedPageTokensAreRefused(t *testing.T) {
 		_, err := reads[tt.read]("bob", tt.token)
 		if f := fault.Of(err); f == nil || f.Kind != fault.InvalidArgument || f.Field != "page_token" {
 			t.Errorf("%s: %v, want an invalid page_token", tt.name, err)
+		} else if strings.Contains(f.Message, f.Field) {
+			t.Errorf("%s: %q names the field a second time", tt.name, f.Message)
 		}
 	}
 	if _, err := home("bob", good); err != nil {

@@ -47,11 +47,11 @@ func (l tokenList) open(token string) ([]byte, error) {
 	}
 	raw, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil || len(raw) < 1+tokenSum || raw[0] != tokenVersion {
-		return nil, fault.Invalid("page_token", "page_token is not one that this server gave")
+		return nil, fault.Invalid("page_token", "is not one that this server gave")
 	}
 	body, sum := raw[:len(raw)-tokenSum], raw[len(raw)-tokenSum:]
 	if string(sum) != string(l.sum(body)) {
-		return nil, fault.Invalid("page_token", "page_token belongs to another list")
+		return nil, fault.Invalid("page_token", "belongs to another list")
 	}
 	return body[1:], nil
 }
@@ -68,7 +68,7 @@ func (l tokenList) cursor(token string) (event.ID, error) {
 		return noCursor, err
 	}
 	if len(place) != 8 {
-		return noCursor, fault.Invalid("page_token", "page_token is not one that this server gave")
+		return noCursor, fault.Invalid("page_token", "is not one that this server gave")
 	}
 	return event.ID(binary.BigEndian.Uint64(place)), nil
 }
@@ -77,7 +77,7 @@ func (l tokenList) cursor(token string) (event.ID, error) {
 func pageSize(asked int32, usual, most int) (int, error) {
 	switch {
 	case asked < 0:
-		return 0, fault.Invalid("page_size", "page_size must not be negative")
+		return 0, fault.Invalid("page_size", "must not be negative")
 	case asked == 0:
 		return usual, nil
 	}

@@ -86,7 +86,7 @@ func (p *place) token(list tokenList) string {
 
 // parsePlace reads a cursor, nil if it is empty.
 func parsePlace(list tokenList, cursor string) (*place, error) {
-	refused := fault.Invalid("cursor", "cursor is not one that this server gave for this feed")
+	refused := fault.Invalid("cursor", "is not one that this server gave for this feed")
 	raw, err := list.open(cursor)
 	switch {
 	case err != nil:

@@ -65,10 +65,10 @@ func (s *feedService) MarkSeen(ctx context.Context, req *pb.MarkSeenRequest) (*p
 	user := req.GetUserId()
 	id, err := event.ParseID(req.GetPostId())
 	if err != nil {
-		return nil, fault.Invalid("post_id", "post_id is not an id of 19 digits")
+		return nil, fault.Invalid("post_id", "is not the id of a post")
 	}
 	if id.Time().After(s.now().Add(aheadOfClock)) {
-		return nil, fault.Invalid("post_id", "post_id is of a moment in the future")
+		return nil, fault.Invalid("post_id", "is of a moment in the future")
 	}
 	if s.marks == nil {
 		return nil, fault.Outage("marks are not taken here", errNoMarks)

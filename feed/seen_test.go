@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -229,6 +230,7 @@ func TestMarkSeenRefuses(t *testing.T) {
 		field string
 	}{
 		{"no id", "7", &markLog{}, fault.InvalidArgument, "post_id"},
+		{"19 digits and no id", "9999999999999999999", &markLog{}, fault.InvalidArgument, "post_id"},
 		{"the end of time", "9223372036854775807", &markLog{}, fault.InvalidArgument, "post_id"},
 		{"two minutes ahead", at(2 * time.Minute), &markLog{}, fault.InvalidArgument, "post_id"},
 		{"no write side", at(0), nil, fault.Unavailable, ""},
@@ -241,6 +243,8 @@ func TestMarkSeenRefuses(t *testing.T) {
 			_, err := p.api.MarkSeen(t.Context(), &pb.MarkSeenRequest{UserId: "bob", PostId: tt.post})
 			if f := fault.Of(err); f == nil || f.Kind != tt.kind || f.Field != tt.field {
 				t.Errorf("MarkSeen = %v, want kind %d on %q", err, tt.kind, tt.field)
+			} else if tt.field != "" && strings.Contains(f.Message, tt.field) {
+				t.Errorf("MarkSeen = %q, which names the field a second time", f.Message)
 			}
 			p.wantUnseen(t, "bob", &pb.Unseen{})
 		})

@@ -152,7 +152,7 @@ func (s *feedService) GetPost(ctx context.Context, req *pb.GetPostRequest) (*pb.
 	missing := fault.Missing("post %s does not exist", req.GetPostId())
 	id, err := event.ParseID(req.GetPostId())
 	if err != nil {
-		return nil, fault.Invalid("post_id", "post_id is not an id of 19 digits")
+		return nil, fault.Invalid("post_id", "is not the id of a post")
 	}
 	posts, _, err := s.store.readPosts(ctx, []event.ID{id})
 	if err != nil {

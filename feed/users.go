@@ -32,7 +32,7 @@ func (s *redisStore) users(ctx context.Context, rel relation, user string, size 
 	var after string
 	if place != nil {
 		if len(place) < 8 {
-			return nil, "", fault.Invalid("page_token", "page_token is not one that this server gave")
+			return nil, "", fault.Invalid("page_token", "is not one that this server gave")
 		}
 		cursor, after = binary.BigEndian.Uint64(place), string(place[8:])
 	}

@@ -73,7 +73,7 @@ func publish(ctx context.Context, pub message.Publisher, topic string, msg *mess
 		err = pub.Publish(topic, msg)
 	}
 	if err != nil && fault.KindOf(err) == fault.Internal && ctx.Err() == nil {
-		err = fault.Outage("write to the log", err)
+		err = fault.Outage("the log did not accept the change", err)
 	}
 	return err
 }

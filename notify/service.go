@@ -89,7 +89,7 @@ func (s *service) GetUnreadCount(ctx context.Context, req *pb.GetUnreadCountRequ
 func parseID(field, value string) (event.ID, error) {
 	id, err := event.ParseID(value)
 	if err != nil {
-		return 0, fault.Invalid(field, "is not an id of 19 digits")
+		return 0, fault.Invalid(field, "is not the id of a notification")
 	}
 	return id, nil
 }

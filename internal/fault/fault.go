@@ -8,6 +8,7 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -41,21 +42,27 @@ type Error struct {
 	// RetryAfter is when the same call is worth another try, for Unavailable; 0 means
 	// that nobody knows.
 	RetryAfter time.Duration
-	// Message may be shown to the caller; it holds no driver's text.
+	// Message may be shown to the caller; it holds no driver's text. Empty, for
+	// Unavailable: the caller hears that the call cannot be served now.
 	Message string
+	// Op is what was tried when it failed, for the log only. May be empty.
+	Op string
 	// Err is the cause, for the log only. May be nil.
 	Err error
 }
 
-// Error returns the message and the cause.
+// Error returns what was tried, the message and the cause.
 func (e *Error) Error() string {
-	if e.Err == nil {
-		return e.Message
+	var parts []string
+	for _, part := range []string{e.Op, e.Message} {
+		if part != "" {
+			parts = append(parts, part)
+		}
 	}
-	if e.Message == "" {
-		return e.Err.Error()
+	if e.Err != nil {
+		parts = append(parts, e.Err.Error())
 	}
-	return e.Message + ": " + e.Err.Error()
+	return strings.Join(parts, ": ")
 }
 
 // Unwrap returns the cause.
@@ -71,13 +78,22 @@ func Missing(format string, args ...any) error {
 	return &Error{Kind: NotFound, Message: fmt.Sprintf(format, args...)}
 }
 
-// Outage says that an engine failed at op: `fault.Outage("read feed of ann", err)`.
-// A nil err gives nil.
-func Outage(op string, err error) error {
+// Outage says that an engine failed, in words for the caller: `fault.Outage("the log did
+// not accept the photo", err)`. A nil err gives nil.
+func Outage(message string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &Error{Kind: Unavailable, Message: op, Err: err}
+	return &Error{Kind: Unavailable, Message: message, Err: err}
+}
+
+// OutageAt says that an engine failed at op, which the log alone tells:
+// `fault.OutageAt("read feed of ann", err)`. A nil err gives nil.
+func OutageAt(op string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &Error{Kind: Unavailable, Op: op, Err: err}
 }
 
 // Busy says that there is more to do than can be done while a caller waits, and when

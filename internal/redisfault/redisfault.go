@@ -36,7 +36,7 @@ var outageReplies = map[string]bool{
 
 // Of gives an error of Redis its meaning: what a working Redis would not have said
 // is an outage, the rest is a bug of ours. op tells in plain words what was tried
-// for whom; a caller may see it. A nil err gives nil.
+// for whom, for the log. A nil err gives nil.
 func Of(err error, op string, args ...any) error {
 	if err == nil {
 		return nil
@@ -48,12 +48,12 @@ func Of(err error, op string, args ...any) error {
 		return fmt.Errorf("%s: %w", op, err)
 	case !errors.As(err, &reply):
 		// Timeouts, refused and broken connections, an exhausted pool.
-		return fault.Outage(op, err)
+		return fault.OutageAt(op, err)
 	}
 	text := strings.TrimPrefix(reply.Error(), "ERR ")
 	word, _, _ := strings.Cut(text, " ")
 	if outageReplies[word] || strings.HasPrefix(text, "max number of clients reached") {
-		return fault.Outage(op, err)
+		return fault.OutageAt(op, err)
 	}
 	return fmt.Errorf("%s: %w", op, err)
 }

@@ -395,6 +395,38 @@ func registerNobody(r grpc.ServiceRegistrar) {
 	}, struct{}{})
 }
 
+func TestMessagesInPlainWords(t *testing.T) {
+	t.Parallel()
+	away := func(context.Context) error { return fault.OutageAt("read 1 inboxes", errors.New(driverText)) }
+	b := setup(t, rpc.Config{}, &service{del: away})
+	for _, tt := range []struct {
+		name string
+		call func() error
+		want string
+	}{
+		{"no user id", func() error {
+			_, err := b.post().DeletePhoto(t.Context(), &pb.DeletePhotoRequest{UserId: "a n n", PostId: "1000000000000000001"})
+			return err
+		}, "user_id: is not a user id: 1 to 64 characters of A-Z a-z 0-9 _ . : -"},
+		{"no id", func() error {
+			_, err := b.post().DeletePhoto(t.Context(), &pb.DeletePhotoRequest{UserId: "ann", PostId: "7"})
+			return err
+		}, "post_id: is not an id of 19 digits"},
+		{"none of several", func() error {
+			_, err := b.inbox().MarkRead(t.Context(), &pb.MarkReadRequest{UserId: "ann"})
+			return err
+		}, "what: give one of notification_id, up_to_notification_id, group_newest_id"},
+		{"an engine is away", func() error { return b.deletePhoto(t.Context()) }, "DeletePhoto cannot be served now; try again"},
+	} {
+		if got := status.Convert(tt.call()).Message(); got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+	if log := b.log.String(); !strings.Contains(log, "read 1 inboxes") || !strings.Contains(log, driverText) {
+		t.Errorf("the log lacks the operation or the cause:\n%s", log)
+	}
+}
+
 func TestValidationNamesTheField(t *testing.T) {
 	t.Parallel()
 	b := setup(t, rpc.Config{}, &service{

@@ -74,7 +74,7 @@ func statusOf(ctx context.Context, err error) *status.Status {
 		if ctx.Err() != nil {
 			return contextStatus(ctx.Err())
 		}
-		return unavailable(f.Message, cmp.Or(f.RetryAfter, retryDelay))
+		return unavailable(cmp.Or(f.Message, notNow(ctx)), cmp.Or(f.RetryAfter, retryDelay))
 	case f != nil:
 		return errInternal
 	case errors.As(err, &chosen):
@@ -85,6 +85,16 @@ func statusOf(ctx context.Context, err error) *status.Status {
 		return contextStatus(err)
 	}
 	return errInternal
+}
+
+// notNow is what a caller hears of an engine that is away: what was tried there helps
+// nobody outside.
+func notNow(ctx context.Context) string {
+	name := "this call"
+	if method, ok := grpc.Method(ctx); ok {
+		name = method[strings.LastIndexByte(method, '/')+1:]
+	}
+	return name + " cannot be served now; try again"
 }
 
 func contextStatus(err error) *status.Status {
@@ -105,15 +115,18 @@ func invalidField(field, message string) *status.Status {
 
 // violationsStatus turns the findings of protovalidate into INVALID_ARGUMENT.
 func violationsStatus(msg proto.Message, invalid *protovalidate.ValidationError) *status.Status {
-	fields := msg.ProtoReflect().Descriptor().Fields()
+	descriptor := msg.ProtoReflect().Descriptor()
 	found := invalid.Violations[:min(len(invalid.Violations), maxViolations)]
 	violations := make([]*errdetails.BadRequest_FieldViolation, 0, len(found))
 	for _, v := range found {
-		field, message := protovalidate.FieldPathString(v.Proto.GetField()), v.Proto.GetMessage()
+		field, message := protovalidate.FieldPathString(v.Proto.GetField()), plainWords(v.Proto.GetMessage())
+		if oneof := descriptor.Oneofs().ByName(protoreflect.Name(field)); oneof != nil {
+			message = "give one of " + fieldNames(oneof)
+		}
 		if field == "" {
 			// A rule over the whole message has no path. By our convention its
 			// text begins with the field to blame.
-			if word, rest, _ := strings.Cut(message, " "); fields.ByName(protoreflect.Name(word)) != nil {
+			if word, rest, _ := strings.Cut(message, " "); descriptor.Fields().ByName(protoreflect.Name(word)) != nil {
 				field, message = word, rest
 			}
 		}
@@ -122,6 +135,34 @@ func violationsStatus(msg proto.Message, invalid *protovalidate.ValidationError)
 		})
 	}
 	return violationsOf(violations)
+}
+
+// patterns says in plain words what does not match them. A test holds it to the contract.
+var patterns = map[string]string{
+	"^[A-Za-z0-9_.:-]{1,64}$": "is not a user id: 1 to 64 characters of A-Z a-z 0-9 _ . : -",
+	"^[1-9][0-9]{18}$":        "is not an id of 19 digits",
+	"^([1-9][0-9]{18})?$":     "is not an id of 19 digits",
+	"^[A-Za-z0-9_-]{22}$":     "is not a device id: 22 characters of A-Z a-z 0-9 _ -",
+	"^([A-Za-z0-9_-]{22})?$":  "is not a device id: 22 characters of A-Z a-z 0-9 _ -",
+	"^https?://":              "does not begin with http:// or https://",
+}
+
+// plainWords replaces the words of protovalidate for a pattern by ours.
+func plainWords(message string) string {
+	pattern, ok := strings.CutPrefix(message, "does not match regex pattern `")
+	if words := patterns[strings.TrimSuffix(pattern, "`")]; ok && words != "" {
+		return words
+	}
+	return message
+}
+
+// fieldNames lists the fields of a oneof: "a, b, c".
+func fieldNames(oneof protoreflect.OneofDescriptor) string {
+	var names []string
+	for i := range oneof.Fields().Len() {
+		names = append(names, string(oneof.Fields().Get(i).Name()))
+	}
+	return strings.Join(names, ", ")
 }
 
 func violationsOf(violations []*errdetails.BadRequest_FieldViolation) *status.Status {
