@@ -22,7 +22,8 @@ TEST_FLAGS ?= -race -timeout 15m
 .PHONY: help build run demo test test-kafka lint generate check-generate engines redis browser load-slashdot bench clean ci
 
 help: ## list the targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@bold= plain=; if [ -t 1 ]; then bold=$$(printf '\033[1m') plain=$$(printf '\033[0m'); fi; \
+	  awk -v bold="$$bold" -v plain="$$plain" 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  %s%-16s%s%s\n", bold, $$1, plain, $$2}' $(MAKEFILE_LIST)
 
 build: ## compile the one binary to bin/activityfeed
 	@$(GO) build -o $(ACTIVITYFEED) ./cmd/activityfeed
@@ -59,6 +60,10 @@ redis: ## make redis-server available, where that needs no password
 
 browser: ## make a Chromium available for the tests of the web pages, where that needs no password
 	@scripts/browser.sh
+
+load-slashdot: build ## replay Slashdot's graph of 2009 into the running server: GRAPH=FILE
+	@test -f "$(GRAPH)" || { echo "load-slashdot: give GRAPH=FILE, soc-Slashdot0902.txt.gz of https://snap.stanford.edu/data"; exit 1; }
+	@$(ACTIVITYFEED) load --graph "$(GRAPH)" --posts 100000 --deletes 0.05 --unfollows 0.05 --blocks 0.01
 
 bench: build redis ## print the measured ratios beside their ceilings
 	@$(ACTIVITYFEED) bench fanout
