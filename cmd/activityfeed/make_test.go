@@ -29,7 +29,7 @@ func TestMakeHelp(t *testing.T) {
 	}
 	listed := map[string]bool{}
 	line := regexp.MustCompile(`^  ([a-z-]+) +(.*)$`)
-	for _, text := range strings.Split(strings.TrimRight(help, "\n"), "\n") {
+	for text := range strings.SplitSeq(strings.TrimRight(help, "\n"), "\n") {
 		found := line.FindStringSubmatch(text)
 		if found == nil {
 			t.Errorf("make help has the line %q: no target and what it does", text)
@@ -44,7 +44,7 @@ func TestMakeHelp(t *testing.T) {
 	if phony == nil {
 		t.Fatal("the Makefile names no targets")
 	}
-	for _, target := range strings.Fields(string(phony[1])) {
+	for target := range strings.FieldsSeq(string(phony[1])) {
 		if !listed[target] {
 			t.Errorf("make help lacks %s", target)
 		}

@@ -97,7 +97,7 @@ func (c *poisonChoice) Validate() error {
 	return nil
 }
 
-func (c poisonChoice) filter() poison.Filter {
+func (c *poisonChoice) filter() poison.Filter {
 	f := poison.Filter{All: c.All, IDs: c.IDs, Reason: c.Reason, Type: c.Type}
 	if c.Older > 0 {
 		f.Before = time.Now().Add(-c.Older)
