@@ -6,10 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,8 +19,6 @@ import (
 	"activityfeed/graph"
 	"activityfeed/internal/app"
 	"activityfeed/internal/delivery"
-	"activityfeed/internal/event"
-	"activityfeed/internal/fault"
 	"activityfeed/internal/kafka"
 	"activityfeed/internal/rpc"
 	"activityfeed/notify"
@@ -223,112 +219,6 @@ func (s *server) services() []string {
 	return names
 }
 
-// deliveryPartitions bounds how many processes store delivery facts at once.
-const deliveryPartitions = 4
-
-// makeTopics makes what the roles read and write, and waits for the brokers.
-func (s *server) makeTopics(ctx context.Context) error {
-	topics := map[string]kafka.TopicConfig{
-		event.Topic:        {Partitions: s.cfg.Engines.Partitions, Replicas: s.cfg.Engines.Replicas},
-		event.AccountTopic: {Partitions: s.cfg.Engines.Partitions, Replicas: s.cfg.Engines.Replicas},
-		// A few facts for each post, in no order.
-		delivery.Topic: {Partitions: deliveryPartitions, Replicas: s.cfg.Engines.Replicas},
-	}
-	if len(s.cfg.Engines.Kafka) > 0 {
-		// The embedded log keeps everything: see embedded.Kafka.Clean.
-		account := topics[event.AccountTopic]
-		account.Config = map[string]string{"cleanup.policy": "compact"}
-		topics[event.AccountTopic] = account
-	}
-	for _, service := range []string{roleFeed, roleAnalytics, roleNotify} {
-		for _, topic := range []string{event.PoisonTopic(service), event.RetryTopic(service)} {
-			topics[topic] = kafka.TopicConfig{Partitions: 1, Replicas: s.cfg.Engines.Replicas}
-		}
-	}
-	if err := s.awaitLog(ctx, logPatience); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	if err := s.admin.EnsureTopics(ctx, topics); err != nil {
-		return fmt.Errorf("%s: %w", s.logName(), err)
-	}
-	return s.comparePartitions(ctx)
-}
-
-const (
-	// logPatience is how long a start waits for the log.
-	logPatience = 30 * time.Second
-	// logPing bounds one question meanwhile; pingPause lies between two.
-	logPing   = 3 * time.Second
-	pingPause = 500 * time.Millisecond
-)
-
-// awaitLog returns when a broker answers. Redis and ClickHouse may come when they come:
-// their services wait, and what they miss is in the log. Without the log there is
-// nothing to do, and a wrong address would look like a server.
-func (s *server) awaitLog(ctx context.Context, patience time.Duration) error {
-	waiting, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	var cause error
-	for {
-		asking, done := context.WithTimeout(waiting, logPing)
-		err := s.admin.Ping(asking)
-		done()
-		if err == nil {
-			return nil
-		}
-		if cause == nil {
-			s.log.Warn("waiting for the log", "at", s.logName(), "gives_up_in", patience, "err", logFailure(err))
-		}
-		if cause == nil || waiting.Err() == nil { // the last question may have been cut short
-			cause = logFailure(err)
-		}
-		select {
-		case <-waiting.Done():
-		case <-time.After(pingPause):
-		}
-		switch {
-		case ctx.Err() != nil:
-			return fmt.Errorf("%s: stopped while waiting for it: %w", s.logName(), cause)
-		case waiting.Err() != nil:
-			return fmt.Errorf("%s: %w; nothing works without the log, so this gives up after %s: start Kafka there, or correct the address", s.logName(), cause, patience)
-		}
-	}
-}
-
-// logFailure is why no broker has answered, without what was asked.
-func logFailure(err error) error {
-	if f := fault.Of(err); f != nil {
-		err = f.Err
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return errors.New("nothing there answers as Kafka does")
-	}
-	return err
-}
-
-// logName is the flag that says where the log is.
-func (s *server) logName() string {
-	if len(s.cfg.Engines.Kafka) == 0 {
-		return "embedded log"
-	}
-	return "--kafka " + strings.Join(s.cfg.Engines.Kafka, ",")
-}
-
-// comparePartitions tells of a log that was made with other partitions: it keeps them.
-func (s *server) comparePartitions(ctx context.Context) error {
-	ends, err := s.admin.EndOffsets(ctx, event.Topic)
-	if err != nil {
-		return fmt.Errorf("%s: %w", s.logName(), err)
-	}
-	if want := s.cfg.Engines.Partitions; len(ends) != want && want != defaultPartitions {
-		s.log.Warn("--partitions is not used: the log was made with another number and keeps it, as the order of old events would be lost",
-			"asked", want, "partitions", len(ends))
-	}
-	return nil
-}
-
 // warnOfAbsent tells of roles that nobody has: an embedded log is usually one
 // process's own, and then nothing is wrong but that feeds stay empty.
 func (s *server) warnOfAbsent() {
@@ -365,68 +255,4 @@ func (s *server) ready(ctx context.Context) error {
 		}
 	}
 	return errors.Join(problems...)
-}
-
-// fact is one line of what a server says of itself at its start.
-type fact struct{ key, label, value string }
-
-// greet says what runs where, and what to try: to people, or as one line of the log
-// where machines read it.
-func (s *server) greet(con *console) {
-	facts := s.facts()
-	if con.logConfig.Format == "json" {
-		attrs := []any{"pid", os.Getpid()}
-		for _, f := range facts {
-			attrs = append(attrs, f.key, f.value)
-		}
-		con.log.Info("activityfeed is up", attrs...)
-		return
-	}
-	fmt.Fprintf(con.out, "activityfeed is up (pid %d)\n", os.Getpid())
-	for _, f := range facts {
-		fmt.Fprintf(con.out, "  %-12s %s\n", f.label, f.value)
-	}
-	if tips := s.tips(); len(tips) > 0 {
-		fmt.Fprintf(con.out, "Try, in another terminal:\n  %s\n", strings.Join(tips, "\n  "))
-	}
-	fmt.Fprintln(con.out, "Ctrl-C stops it in order.")
-}
-
-func (s *server) facts() []fact {
-	e := s.endpoints()
-	facts := []fact{
-		{"roles", "roles", strings.Join(s.roles, ", ")},
-		{"grpc", "gRPC", e.API},
-		{"operator", "operator", "http://" + e.Ops + "/metrics"},
-		{"log", "log", strings.Join(e.Kafka, ", ")},
-		{"redis", "Redis", strings.Join(e.Redis, ", ")},
-		{"clickhouse", "ClickHouse", strings.Join(e.ClickHouse.Addr, ", ")},
-	}
-	if s.push.applicationServerKey != "" {
-		facts = append(facts, fact{"web_push", "Web Push", "http://" + e.Ops + "/push/?key=" + s.push.applicationServerKey})
-	}
-	facts = append(facts, fact{"data", "data", s.cfg.Engines.DataDir})
-	return slices.DeleteFunc(facts, func(f fact) bool { return f.value == "" })
-}
-
-// tips are commands that work on this server.
-func (s *server) tips() []string {
-	e, dir := s.endpoints(), s.cfg.Engines.DataDir
-	var tips []string
-	if e.API != "" && s.cfg.API.CertFile == "" { // the loader speaks no TLS
-		tips = append(tips, "activityfeed load --graph FILE --data-dir "+dir)
-	}
-	if len(e.ClickHouse.Addr) > 0 {
-		tips = append(tips, "activityfeed sql --data-dir "+dir+` "SELECT event_type, count() FROM events GROUP BY 1"`)
-	}
-	return tips
-}
-
-// redisLog takes what the Redis client says by itself, in the log's format: what it
-// fails at, the services say too.
-type redisLog struct{ log *slog.Logger }
-
-// Printf is what the client calls.
-func (l redisLog) Printf(ctx context.Context, format string, args ...any) {
-	l.log.DebugContext(ctx, "redis client: "+strings.TrimPrefix(fmt.Sprintf(format, args...), "redis: "))
 }

@@ -68,21 +68,43 @@ func isOfServer(flag string) bool {
 	})
 }
 
-// explain adds to an error of the command line what may stand there, and says the name of
-// a command once where its settings have the same.
+// explain says an error of the command line by the flags that stand there, and adds what
+// may stand for an argument that is missing.
 func explain(err error) error {
 	var parsing *kong.ParseError
 	if !errors.As(err, &parsing) || parsing.Context == nil || parsing.Context.Selected() == nil {
 		return err
 	}
 	node := parsing.Context.Selected()
-	if rest, ok := strings.CutPrefix(err.Error(), node.Name+": "); ok && strings.HasPrefix(rest, node.Name+": ") {
-		return errors.New(rest)
-	}
 	for _, arg := range node.Positional {
 		if arg.Enum != "" && strings.Contains(err.Error(), `expected "<`+arg.Name+">") {
 			return fmt.Errorf("%w: one of %s", err, strings.ReplaceAll(arg.Enum, ",", ", "))
 		}
 	}
-	return err
+	return errors.New(inFlags(strings.TrimPrefix(err.Error(), node.Name+": "), node))
+}
+
+// inFlags says the faults of settings, a line each, by the flags of a command: "feed: cap:
+// -3 is not in 0..10000", as a domain says it, is about --feed-cap.
+func inFlags(text string, command *kong.Node) string {
+	has := make(map[string]bool)
+	for _, group := range command.AllFlags(false) {
+		for _, flag := range group {
+			has[flag.Name] = true
+		}
+	}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		group, rest, _ := strings.Cut(line, ": ")
+		name, fault, _ := strings.Cut(rest, ": ")
+		switch {
+		case has[group+"-"+name]:
+			lines[i] = "--" + group + "-" + name + ": " + fault
+		case has[name]: // the group is the command
+			lines[i] = "--" + name + ": " + fault
+		case has[group]:
+			lines[i] = "--" + line
+		}
+	}
+	return strings.Join(lines, "\n")
 }

@@ -139,24 +139,24 @@ func TestRefusedFlags(t *testing.T) {
 		{"bench push --pushes=0", "--pushes: 0 is not in 1.."},
 		{"bench analytics --rows=-5", "--rows: -5 is not in 1.."},
 		{"demo --posts=-1", "--posts: -1 is not in 1.."},
-		{"audit --depth=-1", "audit: depth: -1 is negative"},
-		{"serve --api-addr=localhost", `serve: api: addr: "localhost" is not host:port`},
-		{"serve --api-cert-file=x", "serve: api: key-file: is missing"},
-		{"serve --post-lookup-timeout=-1s", "serve: post: lookup-timeout: -1s is negative"},
-		{"serve --graph-list-timeout=-1s", "serve: graph: list-timeout: -1s is negative"},
-		{"serve --seen-publish-timeout=-1s", "serve: seen: publish-timeout: -1s is negative"},
-		{"serve --feed-cap=-3", "serve: feed: cap: -3 is not in 0..10000"},
-		{"serve --feed-slow-client=-1s", "serve: feed: slow-client: must not be negative"},
-		{"serve --analytics-unreplicated", "serve: analytics: unreplicated: "},
-		{"serve --notify-inbox-rows=-1", "serve: notify: inbox-rows: -1 is not in 0..5000"},
-		{"serve --notify-push-lease=1s", "serve: notify: push-lease: 1s is not longer than push-timeout"},
-		{"serve --push-webpush-subject=bob", `serve: push-webpush: subject: "bob" begins neither`},
-		{"serve --push-fcm-per-minute=-1", "serve: push-fcm: per-minute: -1 is negative"},
-		{"serve --push-apns-key-file=x --push-apns-key-id=a", `serve: push-apns: key-id: "a" has not 10`},
-		{"rebuild --feed-cap=-3", "rebuild: feed: cap: -3 is not in 0..10000"},
+		{"audit --depth=-1", "--depth: -1 is negative"},
+		{"serve --api-addr=localhost", `--api-addr: "localhost" is not host:port`},
+		{"serve --api-cert-file=x", "--api-key-file: is missing"},
+		{"serve --post-lookup-timeout=-1s", "--post-lookup-timeout: -1s is negative"},
+		{"serve --graph-list-timeout=-1s", "--graph-list-timeout: -1s is negative"},
+		{"serve --seen-publish-timeout=-1s", "--seen-publish-timeout: -1s is negative"},
+		{"serve --feed-cap=-3", "--feed-cap: -3 is not in 0..10000"},
+		{"serve --feed-slow-client=-1s", "--feed-slow-client: must not be negative"},
+		{"serve --analytics-unreplicated", "--analytics-unreplicated: "},
+		{"serve --notify-inbox-rows=-1", "--notify-inbox-rows: -1 is not in 0..5000"},
+		{"serve --notify-push-lease=1s", "--notify-push-lease: 1s is not longer than push-timeout"},
+		{"serve --push-webpush-subject=bob", `--push-webpush-subject: "bob" begins neither`},
+		{"serve --push-fcm-per-minute=-1", "--push-fcm-per-minute: -1 is negative"},
+		{"serve --push-apns-key-file=x --push-apns-key-id=a", `--push-apns-key-id: "a" has not 10`},
+		{"rebuild --feed-cap=-3", "--feed-cap: -3 is not in 0..10000"},
 		{"serve --notify-default-level=none", "unknown flag --notify-default-level"}, // graph's has the say
 		{"rebuild --users=ann,b!d", `--users: "b!d" is not a user id: 1 to 64 characters of`},
-		{"rebuild --rate=-1", "rebuild: rate: -1 is negative; 0 is no limit"},
+		{"rebuild --rate=-1", "--rate: -1 is negative; 0 is no limit"},
 		{"rebuild --not-in-log=keep", "--not-in-log is about tables: give it with --analytics"},
 		{"rebuild --analytics --users=ann", "--users and --from are about feeds"},
 		{"poison drop feed --older=-1h", "--older: -1h0m0s is negative"},
@@ -177,7 +177,7 @@ func TestRefusedFlags(t *testing.T) {
 				t.Fatal("is not refused")
 			}
 			got := explain(err).Error()
-			if !strings.Contains(got, tt.want) || strings.Contains(got, "audit: audit:") {
+			if !strings.Contains(got, tt.want) {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})
@@ -205,8 +205,8 @@ func TestFaultsNameTheirFlags(t *testing.T) {
 			t.Fatal(err)
 		}
 		arg := "--" + flag.Name + "=" + value
-		if _, err := parser.Parse([]string{"serve", arg}); err != nil && !strings.Contains(strings.ReplaceAll(err.Error(), ": ", "-"), "serve-"+flag.Name+"-") {
-			t.Errorf("serve %s: %v, which does not name the flag", arg, err)
+		if _, err := parser.Parse([]string{"serve", arg}); err != nil && !strings.Contains(explain(err).Error(), "--"+flag.Name) {
+			t.Errorf("serve %s: %v, which does not name the flag", arg, explain(err))
 		}
 	})
 }
