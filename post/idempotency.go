@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"google.golang.org/protobuf/proto"
@@ -43,7 +45,7 @@ func (p *Post) once(ctx context.Context, req *pb.PostPhotoRequest) (event.ID, er
 	}
 	if known && a.content != content {
 		p.repeats.WithLabelValues("conflict").Inc()
-		return 0, fault.Invalid("idempotency_key", "was used for another photo in the last %s", p.cfg.IdempotencyWindow)
+		return 0, fault.Invalid("idempotency_key", "was used for another photo in the last %s", inWords(p.cfg.IdempotencyWindow))
 	}
 	if !known {
 		a = p.newAttempt()
@@ -221,4 +223,16 @@ func (l *keyLocks) lock(ctx context.Context, key keyHash) (unlock func(), err er
 		leave()
 		return nil, ctx.Err()
 	}
+}
+
+// inWords says a duration without the parts that are zero: "24h", not "24h0m0s".
+func inWords(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }

@@ -72,7 +72,7 @@ func (s *server) newProjections() *projections {
 			return err
 		},
 		roleNotify: func(ctx context.Context) error {
-			_, _, err := rebuildInboxes(ctx, cfg, s.cfg.Notify, s.engines.brokers, s.engines.redis, nil, con)
+			_, _, err := rebuildInboxes(ctx, cfg, s.cfg.Notify, s.engines.brokers, s.engines.redis, newAskedUsers(nil), con)
 			return err
 		},
 	} {
@@ -227,18 +227,14 @@ func (p *projections) holding(ctx context.Context, lease string, work func(conte
 
 // mark says that the service's projection of this log is in Redis, or about to be.
 func (p *projections) mark(ctx context.Context, service string) error {
-	return markProjection(ctx, p.redis, p.admin, service)
-}
-
-func markProjection(ctx context.Context, client redis.UniversalClient, admin *kafka.Admin, service string) error {
 	ctx, cancel := context.WithTimeout(ctx, projectionTimeout)
 	defer cancel()
-	id, err := admin.TopicID(ctx, event.Topic)
+	id, err := p.admin.TopicID(ctx, event.Topic)
 	if err == nil {
 		if id == "" {
 			id = time.Now().UTC().Format(time.RFC3339)
 		}
-		err = client.Set(ctx, projectionMarker(service), id, 0).Err()
+		err = p.redis.Set(ctx, projectionMarker(service), id, 0).Err()
 	}
 	if err != nil {
 		return fmt.Errorf("mark the projection of %s: %w", service, err)

@@ -94,6 +94,17 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, history.close()) }()
+	admin, err := kafka.NewAdmin(e.Kafka)
+	if err != nil {
+		return err
+	}
+	defer admin.Close()
+	projections := &projections{log: con.log, redis: client, admin: admin}
+	for _, service := range []string{roleFeed, roleNotify} {
+		if _, err := projections.isLost(ctx, service); err != nil {
+			return err
+		}
+	}
 	asked := newAskedUsers(c.Users)
 	result, counts, err := rebuildFeedsOf(ctx, cfg, c.Feed, e.Kafka, client, history, asked, con)
 	if err != nil {
@@ -105,13 +116,8 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 	}
 	if len(c.Users) == 0 {
 		// All that the log has is there: the next start need not read it again.
-		admin, err := kafka.NewAdmin(e.Kafka)
-		if err != nil {
-			return err
-		}
-		defer admin.Close()
 		for _, service := range []string{roleFeed, roleNotify} {
-			if err := markProjection(ctx, client, admin, service); err != nil {
+			if err := projections.mark(ctx, service); err != nil {
 				return err
 			}
 		}

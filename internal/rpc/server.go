@@ -147,7 +147,11 @@ func (s *Server) Serve(ctx context.Context, lis net.Listener) error {
 	case err := <-served:
 		return errors.Join(fmt.Errorf("rpc: serve %s: %w", addr, err), s.drain())
 	case <-ctx.Done():
-		return errors.Join(s.drain(), <-served)
+		err, end := s.drain(), <-served
+		if errors.Is(end, grpc.ErrServerStopped) {
+			end = nil // the stop came before it had begun
+		}
+		return errors.Join(err, end)
 	}
 }
 
