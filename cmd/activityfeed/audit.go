@@ -152,7 +152,7 @@ func (c *auditCmd) Run(ctx context.Context, con *console) (err error) {
 		defer func() { err = errors.Join(err, client.Close()) }()
 		deps.Repair = func(ctx context.Context, users []string) error {
 			cfg := rebuild.Config{Rate: c.Rate, Terminal: cfg.Terminal, ProgressInterval: cfg.ProgressInterval}
-			_, _, err := rebuildFeeds(ctx, cfg, c.Feed, e.Kafka, client, history, users, con)
+			_, _, err := rebuildFeeds(ctx, cfg, c.Feed, e.Kafka, client, history, newAskedUsers(users), con)
 			return err
 		}
 	}

@@ -68,7 +68,7 @@ func (s *server) newProjections() *projections {
 	cfg := rebuild.Config{Rate: healRate}
 	for service, remake := range map[string]func(ctx context.Context) error{
 		roleFeed: func(ctx context.Context) error {
-			_, _, err := rebuildFeeds(ctx, cfg, s.cfg.Feed, s.engines.brokers, s.engines.redis, history{}, nil, con)
+			_, _, err := rebuildFeeds(ctx, cfg, s.cfg.Feed, s.engines.brokers, s.engines.redis, history{}, newAskedUsers(nil), con)
 			return err
 		},
 		roleNotify: func(ctx context.Context) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -168,5 +169,9 @@ func TestRedisOfAnotherLogIsRefused(t *testing.T) {
 		if refused := errors.Is(err, errOtherLog); refused != (tt.want != "") || (err != nil && !strings.Contains(err.Error(), tt.want)) {
 			t.Errorf("%s: start = %v, want an error with %q", tt.name, err, tt.want)
 		}
+	}
+	rebuild := []string{"rebuild", "--data-dir", t.TempDir(), "--kafka", log[0], "--redis", redisAddr}
+	if err := run(t.Context(), rebuild, io.Discard, io.Discard); !errors.Is(err, errOtherLog) {
+		t.Errorf("rebuild from the first log = %v, want %v", err, errOtherLog)
 	}
 }

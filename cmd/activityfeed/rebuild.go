@@ -106,7 +106,7 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 		}
 	}
 	asked := newAskedUsers(c.Users)
-	result, counts, err := rebuildFeedsOf(ctx, cfg, c.Feed, e.Kafka, client, history, asked, con)
+	result, counts, err := rebuildFeeds(ctx, cfg, c.Feed, e.Kafka, client, history, asked, con)
 	if err != nil {
 		return err
 	}
@@ -155,11 +155,7 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 }
 
 // rebuildFeeds makes anew what the feed keeps of the users, or of all.
-func rebuildFeeds(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, brokers []string, client redis.UniversalClient, history history, users []string, con *console) (rebuild.Result, feed.RestoreCounts, error) {
-	return rebuildFeedsOf(ctx, cfg, feedCfg, brokers, client, history, newAskedUsers(users), con)
-}
-
-func rebuildFeedsOf(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, brokers []string, client redis.UniversalClient, history history, asked *askedUsers, con *console) (rebuild.Result, feed.RestoreCounts, error) {
+func rebuildFeeds(ctx context.Context, cfg rebuild.Config, feedCfg feed.Config, brokers []string, client redis.UniversalClient, history history, asked *askedUsers, con *console) (rebuild.Result, feed.RestoreCounts, error) {
 	var none feed.RestoreCounts
 	topics, err := kafka.NewScanner(brokers, con.log)
 	if err != nil {
