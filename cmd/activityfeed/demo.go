@@ -166,6 +166,9 @@ func (c *demoCmd) post(ctx context.Context, posts pb.PostServiceClient, rng *ran
 	return posted, nil
 }
 
+// demoRows is how many rows of a table tell enough.
+const demoRows = 5
+
 // showFeed prints a home feed and checks it against what was posted.
 func (c *demoCmd) showFeed(ctx context.Context, feed pb.FeedServiceClient, reader string, follows followees, posted []*pb.Photo, con *console) error {
 	response, err := feed.GetHomeFeed(ctx, &pb.GetHomeFeedRequest{UserId: reader, PageSize: 100})
@@ -178,9 +181,12 @@ func (c *demoCmd) showFeed(ctx context.Context, feed pb.FeedServiceClient, reade
 	var got, want []string
 	for i, photo := range response.GetPhotos() {
 		got = append(got, photo.GetPostId())
-		if i < 8 {
+		if i < demoRows {
 			rows.AppendRow(table.Row{i + 1, photo.GetAuthorId(), photo.GetCaption(), photo.GetPostId(), photo.GetCreateTime().AsTime().Format("15:04:05.000")})
 		}
+	}
+	if more := len(got) - demoRows; more > 0 {
+		rows.AppendRow(table.Row{"…", "", fmt.Sprintf("%d more", more)})
 	}
 	for _, photo := range posted {
 		if photo.GetAuthorId() == reader || follows.set[photo.GetAuthorId()] {
@@ -224,10 +230,13 @@ func (c *demoCmd) showInbox(ctx context.Context, notifications pb.NotificationSe
 	rows.SetTitle("The inbox of %s", reader)
 	rows.AppendHeader(table.Row{"#", "what", "who", "post id"})
 	for i, n := range response.GetNotifications() {
-		if i < 8 {
+		if i < demoRows {
 			what := strings.ToLower(strings.TrimPrefix(n.GetType().String(), "NOTIFICATION_TYPE_"))
 			rows.AppendRow(table.Row{i + 1, what, n.GetActorId(), n.GetPostId()})
 		}
+	}
+	if more := len(response.GetNotifications()) - demoRows; more > 0 {
+		rows.AppendRow(table.Row{"…", "", fmt.Sprintf("%d more", more)})
 	}
 	rows.AppendFooter(table.Row{"", "", fmt.Sprintf("%d unread", response.GetUnreadCount())})
 	con.printTable(rows)
