@@ -50,14 +50,13 @@ type projections struct {
 	rebuilds map[string]func(ctx context.Context) error
 	lost     *prometheus.GaugeVec
 	source   string // names this process in a lease
-	poll     time.Duration
 	lease    time.Duration
 }
 
 // newProjections returns those of the roles that this process has.
 func (s *server) newProjections() *projections {
 	p := &projections{
-		log: s.log, redis: s.engines.redis, admin: s.admin, poll: projectionPoll, lease: healLease, source: sourceName(s.cfg.Node),
+		log: s.log, redis: s.engines.redis, admin: s.admin, lease: healLease, source: sourceName(s.cfg.Node),
 		rebuilds: make(map[string]func(context.Context) error),
 		lost: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "activityfeed_projection_lost", Help: "1 while Redis lacks what the service keeps there and it is made anew.",
@@ -109,7 +108,7 @@ func (p *projections) start(ctx context.Context) error {
 
 // run makes anew what gets lost, until ctx ends.
 func (p *projections) run(ctx context.Context) error {
-	tick := time.NewTicker(p.poll)
+	tick := time.NewTicker(projectionPoll)
 	defer tick.Stop()
 	for {
 		select {
@@ -181,7 +180,7 @@ func (p *projections) heal(ctx context.Context, service string) error {
 	}
 	p.lost.WithLabelValues(service).Set(1)
 	defer p.lost.WithLabelValues(service).Set(0)
-	p.log.Error("Redis has lost what this service keeps there: it is made anew from the log; until then feeds or inboxes are incomplete", "service", service)
+	p.log.Error("Redis has lost what this service keeps there: it is made anew from the log, and answers are incomplete until then", "service", service)
 	begin := time.Now()
 	err = p.holding(ctx, lease, p.rebuilds[service])
 	if err == nil {
