@@ -192,11 +192,11 @@ const (
 
 type roleSet []string
 
-var allRoles = roleSet{roleAPI, roleFeed, roleAnalytics, roleNotify}
+func allRoles() roleSet { return roleSet{roleAPI, roleFeed, roleAnalytics, roleNotify} }
 
 // parseRoles reads the --roles flag; "all" stands for every role.
 func parseRoles(names []string) (roleSet, error) {
-	all := allRoles
+	all := allRoles()
 	var roles roleSet
 	for _, name := range names {
 		switch {

@@ -223,7 +223,7 @@ func (s *server) services() []string {
 // process's own, and then nothing is wrong but that feeds stay empty.
 func (s *server) warnOfAbsent() {
 	var absent []string
-	for _, role := range allRoles {
+	for _, role := range allRoles() {
 		if !s.roles.has(role) {
 			absent = append(absent, role)
 		}

@@ -118,7 +118,7 @@ func TestGreeting(t *testing.T) {
 		not    []string
 	}{
 		{
-			"everything", "text", allRoles,
+			"everything", "text", allRoles(),
 			func(e *endpoints) { e.API, e.ClickHouse.Addr = "127.0.0.1:1", []string{"127.0.0.1:4"} },
 			[]string{"roles        api, feed, analytics, notify\n", "log          127.0.0.1:2, 127.0.0.1:3\n", "activityfeed load ", "activityfeed sql "},
 			[]string{"["},
@@ -126,7 +126,7 @@ func TestGreeting(t *testing.T) {
 		{"no ClickHouse", "text", roleSet{roleAPI}, func(e *endpoints) { e.API = "127.0.0.1:1" }, []string{"activityfeed load "}, []string{"activityfeed sql", "ClickHouse"}},
 		{"no API", "text", roleSet{roleAnalytics}, func(e *endpoints) { e.ClickHouse.Addr = []string{"127.0.0.1:4"} }, []string{"activityfeed sql "}, []string{"activityfeed load", "gRPC"}},
 		{"neither", "text", roleSet{roleFeed}, func(*endpoints) {}, []string{"Ctrl-C"}, []string{"Try"}},
-		{"for machines", "json", allRoles, func(*endpoints) {}, []string{`"roles":"api, feed, analytics, notify"`, `"log":"127.0.0.1:2, 127.0.0.1:3"`}, []string{"Try"}},
+		{"for machines", "json", allRoles(), func(*endpoints) {}, []string{`"roles":"api, feed, analytics, notify"`, `"log":"127.0.0.1:2, 127.0.0.1:3"`}, []string{"Try"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
