@@ -48,6 +48,16 @@ func openTables(t testing.TB, cfg Config) *Tables {
 	return tables
 }
 
+// filledTable returns a table that has the first n posts of a log, and the sink that goes on.
+func filledTable(t testing.TB, n int) (*testTable, []string, *running) {
+	t.Helper()
+	table, brokers := newTable(t), newLog(t)
+	publish(t, brokers, manyPhotos(0, n-1)...)
+	r := run(t, table.cfg, brokers)
+	await(t, fmt.Sprintf("%d rows", n), r.store.reached(n))
+	return table, brokers, r
+}
+
 // refillEvents makes `events` anew.
 func refillEvents(t testing.TB, cfg Config, brokers []string, change func(*rebuild.RefillDeps)) (rebuild.RefillResult, error) {
 	t.Helper()
@@ -162,11 +172,7 @@ func TestRefillKeepsWhatIsReplayedMeanwhile(t *testing.T) {
 	for _, notInLog := range []rebuild.NotInLog{rebuild.Refuse, rebuild.Keep, rebuild.Drop} {
 		t.Run(string(notInLog), func(t *testing.T) {
 			t.Parallel()
-			table := newTable(t)
-			brokers := newLog(t)
-			publish(t, brokers, manyPhotos(0, 99)...)
-			r := run(t, table.cfg, brokers)
-			await(t, "100 rows", r.store.reached(100))
+			table, brokers, r := filledTable(t, 100)
 			_, err := refillEvents(t, table.cfg, brokers, func(deps *rebuild.RefillDeps) {
 				deps.NotInLog = notInLog
 				deps.Table = late{deps.Table, func() {
@@ -227,11 +233,7 @@ func TestRefillFromAShortLog(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			table := newTable(t)
-			brokers := newLog(t)
-			publish(t, brokers, manyPhotos(0, 499)...)
-			r := run(t, table.cfg, brokers)
-			await(t, "500 rows", r.store.reached(500))
+			table, brokers, r := filledTable(t, 500)
 			r.close()
 			before := table.lines(content)
 			lost := forget(t, brokers, 3)
@@ -262,11 +264,7 @@ func TestRefillFromAShortLog(t *testing.T) {
 // that the new one has not reached, and are none that are still to come.
 func TestRefillKnowsRowsOfAnotherLog(t *testing.T) {
 	t.Parallel()
-	table := newTable(t)
-	old := newLog(t)
-	publish(t, old, manyPhotos(0, 299)...)
-	r := run(t, table.cfg, old)
-	await(t, "300 rows", r.store.reached(300))
+	table, _, r := filledTable(t, 300)
 	r.close()
 	brokers := newLog(t)
 	publish(t, brokers, manyPhotos(300, 309)...)
@@ -397,11 +395,7 @@ func TestRefillAfterAKill(t *testing.T) {
 	for _, stage := range []string{"filled 1", "before the swap", "after the swap"} {
 		t.Run(stage, func(t *testing.T) {
 			t.Parallel()
-			table := newTable(t)
-			brokers := newLog(t)
-			publish(t, brokers, manyPhotos(0, 799)...)
-			r := run(t, table.cfg, brokers)
-			await(t, "800 rows", r.store.reached(800))
+			table, brokers, r := filledTable(t, 800)
 			spoil(table)
 			spoiled := table.lines(content)
 

@@ -87,7 +87,7 @@ func (s *server) newProjections() *projections {
 // Redis reads the log from its beginning; errOtherLog says that Redis is another log's.
 func (p *projections) start(ctx context.Context) error {
 	for service := range p.rebuilds {
-		lost, err := p.isLost(ctx, service)
+		lost, err := p.verify(ctx, service)
 		if err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (p *projections) run(ctx context.Context) error {
 		case <-tick.C:
 		}
 		for service := range p.rebuilds {
-			lost, err := p.isLost(ctx, service)
+			lost, err := p.verify(ctx, service)
 			if err != nil {
 				return err
 			}
@@ -131,9 +131,9 @@ func (p *projections) run(ctx context.Context) error {
 	}
 }
 
-// isLost says whether Redis answers and has nothing of the service. The error is
-// errOtherLog.
-func (p *projections) isLost(ctx context.Context, service string) (bool, error) {
+// verify says whether Redis answers and has nothing of the service; a marker of an older
+// version it writes anew. The error is errOtherLog.
+func (p *projections) verify(ctx context.Context, service string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, projectionTimeout)
 	defer cancel()
 	marker, err := p.redis.Get(ctx, projectionMarker(service)).Result()

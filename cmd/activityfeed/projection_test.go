@@ -116,16 +116,22 @@ func TestHeal(t *testing.T) {
 			p := &projections{
 				log: testenv.Logger(t), redis: client, admin: admin, lease: 300 * time.Millisecond,
 				lost: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "lost", Help: "As in newProjections."}, []string{"service"}),
-				rebuilds: map[string]func(context.Context) error{roleFeed: func(ctx context.Context) error {
-					worked = true
-					if tt.work == nil {
-						return nil
-					}
-					return tt.work(ctx, client)
-				}},
 			}
+			p.rebuilds = map[string]func(context.Context) error{roleFeed: func(ctx context.Context) error {
+				worked = true
+				if shown := testenv.Value(t, p.lost.WithLabelValues(roleFeed)); shown != 1 {
+					t.Errorf("activityfeed_projection_lost = %v meanwhile, want 1", shown)
+				}
+				if tt.work == nil {
+					return nil
+				}
+				return tt.work(ctx, client)
+			}}
 			if err := p.heal(t.Context(), roleFeed); !errors.Is(err, tt.want) || worked != tt.worked {
 				t.Errorf("heal = %v, worked %v; want %v, %v", err, worked, tt.want, tt.worked)
+			}
+			if shown := testenv.Value(t, p.lost.WithLabelValues(roleFeed)); shown != 0 {
+				t.Errorf("activityfeed_projection_lost = %v afterwards, want 0", shown)
 			}
 			if got := client.Get(t.Context(), marker).Val(); got != tt.marker {
 				t.Errorf("the marker is %q, want %q", got, tt.marker)

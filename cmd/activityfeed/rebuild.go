@@ -101,7 +101,7 @@ func (c *rebuildCmd) Run(ctx context.Context, con *console) (err error) {
 	defer admin.Close()
 	projections := &projections{log: con.log, redis: client, admin: admin}
 	for _, service := range []string{roleFeed, roleNotify} {
-		if _, err := projections.isLost(ctx, service); err != nil {
+		if _, err := projections.verify(ctx, service); err != nil {
 			return err
 		}
 	}
